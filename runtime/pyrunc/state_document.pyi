@@ -59,7 +59,7 @@ class State(TypedDict, total=False):
     notify: bool  # a supervisor waits for READY
     warnings: list[list[str]]  # [pointer, text]
     stdio: list[str]  # what descriptors 0, 1 and 2 were, for restore; [] with a terminal
-    gate: list[int]  # inodes of the fifos for start
+    gate: list[int]  # inodes of the fifos for start, and 1 if the first is named exec.fifo (gate.py)
     mounts: list[LiveMount]
     ended: ExitRecord
     dumping: Dumping

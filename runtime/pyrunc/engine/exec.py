@@ -283,10 +283,8 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
         host.while_it_waits(run, lambda: host.deliver_listener(EXEC, run, record), died)
 
     def cloned(record: Record) -> int:
-        fd = posix.pidfd_open(record[4])
-        child.reap(run.pidfd)
-        posix.close(run.pidfd)
-        run.pid, run.pidfd, run.joined = record[4], fd, True
+        host.replace(run, record[4])
+        run.joined = True
         if run.waits:
             host.while_it_waits(run, lambda: steps.walk(EXEC, "cloned", "host", run), died)
         return EXECUTE_MS
@@ -309,7 +307,7 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
             handshake.C_CLONED: cloned,
             handshake.END: ended,
         },
-        run.pidfd if _waits(run) else -1,
+        run.pidfd if run.waits else -1,
     )
 
 

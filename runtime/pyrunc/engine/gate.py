@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pyrunc.store import StateDir
 
 GATE, RESULT = "exec.fifo", "result"
-BEFORE = "gate"  # its name in containers that an older release has created
+BEFORE = "gate"  # its name in containers that an older release has created; their state has two numbers
+NAMED = 1  # the third number: the gate has its present name
 
 
 def make(state_dir: StateDir) -> list[int]:
@@ -31,7 +32,7 @@ def make(state_dir: StateDir) -> list[int]:
         fd = posix.open(name, posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=state_dir.fd)
         fds.append(fd)
         inodes.append(posix.fstat(fd).st_ino)
-    state_dir.state["gate"] = inodes
+    state_dir.state["gate"] = [*inodes, NAMED]
     return fds
 
 
@@ -50,9 +51,9 @@ def _open(state_dir: StateDir, name: str, flags: int, inode: int) -> int:
     return fd
 
 
-def _open_gate(state_dir: StateDir, inode: int) -> int:
-    fd = _open(state_dir, GATE, posix.O_WRONLY, inode)
-    return fd if fd >= 0 else _open(state_dir, BEFORE, posix.O_WRONLY, inode)
+def _name(state_dir: StateDir) -> str:
+    """The gate's name: which release has created it."""
+    return BEFORE if len(state_dir.state.get("gate") or ()) == 2 else GATE
 
 
 def is_waiting(state_dir: StateDir) -> bool:
@@ -60,7 +61,7 @@ def is_waiting(state_dir: StateDir) -> bool:
     inodes = state_dir.state.get("gate")
     if not inodes:
         return False
-    fd = _open_gate(state_dir, inodes[0])
+    fd = _open(state_dir, _name(state_dir), posix.O_WRONLY, inodes[0])
     if fd < 0:
         return False
     posix.close(fd)
@@ -75,7 +76,7 @@ def open_both(state_dir: StateDir) -> tuple[int, int] | None:
     result = _open(state_dir, RESULT, posix.O_RDONLY, inodes[1])
     if result < 0:
         return None
-    gate = _open_gate(state_dir, inodes[0])
+    gate = _open(state_dir, _name(state_dir), posix.O_WRONLY, inodes[0])
     if gate < 0:
         posix.close(result)
         return None
@@ -83,16 +84,9 @@ def open_both(state_dir: StateDir) -> tuple[int, int] | None:
 
 
 def remove(state_dir: StateDir) -> None:
-    if not _unlink(state_dir, GATE):
-        _unlink(state_dir, BEFORE)
-    _unlink(state_dir, RESULT)
-
-
-def _unlink(state_dir: StateDir, name: str) -> bool:
-    try:
-        posix.unlink(name, dir_fd=state_dir.fd)
-        return True
-    except OSError as e:
-        if e.errno != ENOENT:
-            raise
-        return False
+    for name in (_name(state_dir), RESULT):
+        try:
+            posix.unlink(name, dir_fd=state_dir.fd)
+        except OSError as e:
+            if e.errno != ENOENT:
+                raise

@@ -31,7 +31,7 @@ import select
 import time
 from _struct import pack, unpack
 
-from pyrunc import jsonio, trace
+from pyrunc import jsonio
 from pyrunc.errors import Bug
 from pyrunc.linux import jsonbytes
 
@@ -130,7 +130,6 @@ def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], b
     happen within so many milliseconds: Late. Interrupted if a signal asks us to stop. watched: the pidfd of a process whose exit means that
     the other side has exited, until it reports that a child replaces it (C_CLONED); that child keeps the socket open."""
     end: float | None = None
-    replaced = False
     poll = select.poll()
     poll.register(link.fileno(), select.POLLIN | select.POLLHUP)
     poll.register(cancel.wake_fd, select.POLLIN)
@@ -150,12 +149,9 @@ def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], b
             cancel.drain()
             continue
         kind, data, _fds = link.receive()
-        if kind == STAMPS and not replaced:
-            trace.add(data)
-            continue
         if kind == C_CLONED and watched >= 0:
             poll.unregister(watched)
-            watched, replaced = -1, True
+            watched = -1
         handler = handlers.get(kind)
         if handler is None:
             raise Bug("handshake: the other side sent %r" % kind)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.engine.handshake import Link
-    from pyrunc.engine.run import Run
+    from pyrunc.engine.run import ExecRun, Run
     from pyrunc.engine.shapes import Ask, Failed, Record, Table
 
 DYING_MS = 1000
@@ -203,7 +203,7 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     def cloned(record: Record) -> None:
         for kind in OF_INIT_ALONE:  # neighbours may control the new process: it gets nothing that init was trusted with
             handlers.pop(kind, None)
-        _replace(run, record[4])
+        _replace_init(run, record[4])
         while_it_waits(run, lambda: steps.walk(CREATE, "cloned", "host", run, undo), died)
 
     def failed(data: Failed) -> None:
@@ -222,6 +222,7 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     handlers = {
         handshake.ASK: lambda data: _answer(run, data),
         handshake.HOOKS: hooks,
+        handshake.STAMPS: trace.add,
         handshake.C_SYNC: limits,
         handshake.C_CLONED: cloned,
         handshake.C_LISTENER: listener,
@@ -238,12 +239,16 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     )
 
 
-def _replace(run: Run, pid: int) -> None:
-    """Init has exited and is replaced by its child, which is also a child of ours."""
+def replace(run: Run | ExecRun, pid: int) -> None:
+    """The process that has joined exits, and is replaced by its child, which is also a child of ours."""
+    fd = posix.pidfd_open(pid)
     child.reap(run.pidfd)
     posix.close(run.pidfd)
-    run.pid = pid
-    run.pidfd = posix.pidfd_open(pid)
+    run.pid, run.pidfd = pid, fd
+
+
+def _replace_init(run: Run, pid: int) -> None:
+    replace(run, pid)
     state_dir = run.stored
     state_dir.state["start_time"] = pidfd.start_time(pid)
     state_dir.record("pid", pid)

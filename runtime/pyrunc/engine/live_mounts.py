@@ -185,8 +185,7 @@ def _go(run: Run, act: Act, work: Any, made: Made) -> None:
         except handshake.CLOSED:
             raise _killed() from None
         finally:
-            pidfd.kill(fd, SIGKILL)
-            child.reap(fd)
+            child.kill(fd)
     finally:
         run.cancel = None
         cancel.close()
@@ -263,7 +262,8 @@ def _serve(run: Run, link: Link, cancel: signals.Cancel, work: Any, made: Made) 
         raise _killed()
 
     handlers: dict[bytes, Callable[[Any], bool | None]] = {
-        handshake.ASK: answer, MADE: go, handshake.FAILED: failed, DONE: lambda _data: True, handshake.END: ended,
+        handshake.ASK: answer, MADE: go, handshake.STAMPS: trace.add, handshake.FAILED: failed, DONE: lambda _data: True,
+        handshake.END: ended,
     }  # fmt: skip
     handshake.serve(link, cancel, handlers)
 

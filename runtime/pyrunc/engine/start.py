@@ -199,9 +199,9 @@ def _abandon(state_dir: StateDir, options: Mapping[str, Any], init_fd: int) -> N
     """After a failed start the container is destroyed. For hooks the specification asks for it (lifecycle, steps 7 and 10). For a program that
     could not be executed runc and crun report success, and engines delete what has stopped; of a start that failed some (podman) never delete
     the container, so state and cgroup would stay. An error here must not hide the first one."""
-    pidfd.kill(init_fd, SIGKILL)
-    pidfd.wait(init_fd, GONE_MS)
     try:
+        pidfd.kill(init_fd, SIGKILL)
+        pidfd.wait(init_fd, GONE_MS)
         _lifecycle().destroy(state_dir, options)
     except (PyruncError, OSError) as e:
         log.warn("the container could not be removed: %s" % e)

@@ -77,8 +77,7 @@ def inside(pid: int, start_time: int | None, kinds: list[str], paths: list[str])
         try:
             said = jsonio.loads(fileio.fsdecode(fileio.read_fd(reader, LIMIT)) or "null", "what the reader says")
         finally:
-            pidfd.kill(child_fd, SIGKILL)
-            child.reap(child_fd)
+            child.kill(child_fd)
     finally:
         fs.close(*opened)
     if type(said) is not list:
