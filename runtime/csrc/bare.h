@@ -1,5 +1,5 @@
-/* System calls and strings without the C library: for code that runs before the C library has started
- (early.c, sealing.c). *
+/* System calls and strings without the C library, for code that runs before it has started (early.c, sealing.c).
+ *
  * Rule: no function of the C library, no thread-local variable; errors are returned, not put into errno. */
 #ifndef PYRUNC_BARE_H
 #define PYRUNC_BARE_H

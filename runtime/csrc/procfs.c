@@ -64,6 +64,7 @@ static void become_nobody(int socket)
     must(caps_write(&caps), socket, "capset");
     must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), socket, "prctl");
     must(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), socket, "prctl");
+    must(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), socket, "prctl"); /* a change of ids has cleared what was set before */
 }
 
 static void enter_empty_root(int socket)
@@ -106,7 +107,6 @@ static void outside(const void *data)
     const struct asked *asked = data;
     int socket = asked->socket, pid_ns = asked->pid_ns;
     struct clone3_args clone = {.exit_signal = SIGCHLD};
-    must(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), socket, "prctl");
     clear_memory(&asked->hidden);
     must(syscall(SYS_setns, pid_ns, CLONE_NEWPID), socket, "setns");
     become_nobody(socket);
@@ -129,7 +129,7 @@ static int received(int socket, struct said *said)
         char space[CMSG_SPACE(sizeof(int))];
     } control = {0};
     struct iovec part = {said, sizeof *said};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int))}; /* CMSG_SPACE has room for two */
     ssize_t n;
     do
         n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
