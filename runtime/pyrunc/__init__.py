@@ -18,4 +18,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted({*__all__, *(name for name in globals() if name[:2] == "__")})  # modules of the runtime are no part of the API
+    return sorted({*__all__, *(name for name in globals() if name[:2] == "__")})  # modules of the runtime are not part of the API

@@ -13,17 +13,17 @@ REQUIRED = {"ociVersion": str, "id": str, "status": str, "bundle": str}
 def conforms(state: dict[str, Json]) -> list[str]:
     """The rules of schema/state-schema.json that `state` violates, as sentences."""
     if not isinstance(state, dict):
-        return ["the state is no object"]
+        return ["the state is not an object"]
     broken = ["%s is missing" % name for name in REQUIRED if name not in state]
-    broken += ["%s is no string" % name for name, kind in REQUIRED.items() if name in state and not isinstance(state[name], kind)]
+    broken += ["%s is not a string" % name for name, kind in REQUIRED.items() if name in state and not isinstance(state[name], kind)]
     pid = state.get("pid", 0)
     if type(pid) is not int or pid < 0:
-        broken.append("pid is no number from 0 on")
+        broken.append("pid is not a number from 0 on")
     annotations = state.get("annotations", {})
     if not isinstance(annotations, dict):
-        broken.append("annotations is no object")
+        broken.append("annotations is not an object")
     elif not all(isinstance(value, str) for value in annotations.values()):
-        broken.append("an annotation is no string")
+        broken.append("an annotation is not a string")
     return broken
 
 

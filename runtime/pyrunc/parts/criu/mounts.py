@@ -65,9 +65,7 @@ def clone(source: External, run: HostRun, around: str | None = None) -> int:
     """-> fd of a detached mount, like that of create. around: the mount point of the mount that contains the source, to clone instead."""
     item = source["item"]
     if not source["bind"]:
-        tree = mount.clone(source["source"])
-        bind.set_flags(tree, item)
-        return tree
+        return bind.with_flags(mount.clone(source["source"]), item)
     if around is not None:
         item = {**item, "source": around, "flags": item["flags"] & ~c.MS_REC}
     if (
@@ -77,12 +75,7 @@ def clone(source: External, run: HostRun, around: str | None = None) -> int:
     trees: list[int]
     _answer, trees = host.host_answer({"list": [item], "userns": False, "cgroupns": False}, run, {"index": 0})
     (tree,) = trees
-    try:
-        bind.set_flags(tree, item)
-    except BaseException:
-        posix.close(tree)
-        raise
-    return tree
+    return bind.with_flags(tree, item)
 
 
 def _maps(run: HostRun) -> dict[str, Any]:

@@ -113,6 +113,16 @@ def _real_reason(item: Item, error: OSError) -> OSError:
     return error
 
 
+def with_flags(tree: int, item: Item) -> int:
+    """set_flags(), for a detached mount that is returned; it is closed if that fails."""
+    try:
+        set_flags(tree, item)
+    except BaseException:
+        posix.close(tree)
+        raise
+    return tree
+
+
 def set_flags(tree: int, item: Item) -> None:
     """If the options contain any flag or its negation, sets all flags, as a remount does (config-linux.md, mount(8)); otherwise the
     source's flags are kept. Then sets the flags for the whole subtree."""

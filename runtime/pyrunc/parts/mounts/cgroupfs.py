@@ -91,7 +91,7 @@ def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups
         if entry["cgroupns"]:
             tree = _own_mount(item, keys or [name])
         if tree is None:
-            tree = _clone(item, _directory(hierarchy, plan, own, entry))
+            tree = bind.with_flags(mount.clone(_directory(hierarchy, plan, own, entry)), item)
         mount.attach(tree, target)
     finally:
         fs.close(target, tree)
@@ -126,16 +126,6 @@ def _directory(hierarchy: Hierarchy, plan: Cgroups, own: dict[str, str], entry: 
     if root != "/" and (path == root or path.startswith(root + "/")):
         path = path[len(root) :]
     return point if ".." in path.split("/") else point + "/" + path.strip("/")
-
-
-def _clone(item: Item, path: str) -> int:
-    tree = mount.clone(path)
-    try:
-        bind.set_flags(tree, item)
-    except BaseException:
-        posix.close(tree)
-        raise
-    return tree
 
 
 # --- v2
@@ -175,7 +165,7 @@ def _bound(item: Item, entry: Entry, plan: Cgroups) -> int:
     if entry["cgroupns"]:
         path = plan.get("paths", {}).get("unified") or path
     try:
-        return _clone(item, path)
+        return bind.with_flags(mount.clone(path), item)
     except OSError as e:
         if e.errno != errno.ENOENT or not plan.get("rootless"):
             raise

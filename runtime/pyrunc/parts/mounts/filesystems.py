@@ -122,11 +122,14 @@ def make(item: Item, run: InitRun, target: int, fstype: str, source: str, flags:
 
 def _must_show(top: int, pid_ns: int) -> None:
     """Fails unless the mount is a procfs of that pid namespace: the context may come from a process that others could take over."""
-    shown = mount.magic(top) == c.PROC_SUPER_MAGIC and posix.stat("1/ns/pid", dir_fd=top)
-    wanted = posix.fstat(pid_ns)
-    if not shown or (shown.st_dev, shown.st_ino) != (wanted.st_dev, wanted.st_ino):
+    try:
+        shown = mount.magic(top) == c.PROC_SUPER_MAGIC and posix.stat("1/ns/pid", dir_fd=top)
+        wanted = posix.fstat(pid_ns)
+        if not shown or (shown.st_dev, shown.st_ino) != (wanted.st_dev, wanted.st_ino):
+            raise fs.failure(errno.EPERM, "fsmount", "/proc")
+    except BaseException:
         posix.close(top)
-        raise fs.failure(errno.EPERM, "fsmount", "/proc")
+        raise
 
 
 def explained(e: OSError, item: Item, before: int) -> OSError:
