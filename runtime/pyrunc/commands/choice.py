@@ -21,6 +21,13 @@ def chosen(value: str, words: tuple[str, ...], command: str, option: str, reason
     raise UsageError(reason, text % quote(value), command, option, suggested(value, words) + "use " + listed(words))
 
 
+def engine_of(options: Options, command: str) -> str:
+    """The value of --engine: a known engine, or `all`. UsageError."""
+    from pyrunc.engine import engines
+
+    return chosen(options["engine"], (*engines.ENGINES, "all"), command, "engine", "bad-engine", "invalid engine: %s")
+
+
 def suggested(word: str, words: tuple[str, ...], prefix: str = "") -> str:
     """The beginning of a hint: "did you mean json? ", or "" if no word is similar."""
     from pyrunc.oci.nearest import question

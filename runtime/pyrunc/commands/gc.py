@@ -48,8 +48,8 @@ def _roots(options: Options) -> list[str]:
         return [store.root_of(options["globals"])]
     from pyrunc.engine import engines
 
-    choice.chosen(options["engine"], (*engines.ENGINES, "all"), "gc", "engine", "bad-engine", "invalid engine: %s")
-    wanted = engines.ENGINES if options["engine"] == "all" else (options["engine"],)
+    engine = choice.engine_of(options, "gc")
+    wanted = engines.ENGINES if engine == "all" else (engine,)
     found = []
     for root in dict.fromkeys(root for engine in wanted for root in engines.places(engine)):
         try:

@@ -72,8 +72,7 @@ def _engines(options: Options, style: str) -> int:
     """list --engine: the containers of engines, by their names, with the runtime that made them."""
     from pyrunc.engine import engines
 
-    known = (*engines.ENGINES, "all")
-    found = engines.containers(choice.chosen(options["engine"], known, "list", "engine", "bad-engine", "invalid engine: %s"))
+    found = engines.containers(choice.engine_of(options, "list"))
     if options.get("quiet"):
         text = "".join(one["id"] + "\n" for one in found)
     elif style == "json":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pyrunc.cmdline import Options
 
-    Found = tuple[str, str, dict[str, Any]]  # id, status, statistics
+    Found = tuple[str, str, dict[str, Any], str]  # id, status, statistics, more labels for Prometheus
 
 
 HEAD = ("ID", "STATUS", "CPU SECONDS", "MEMORY", "LIMIT", "PIDS", "READ", "WRITTEN")
@@ -36,23 +36,19 @@ METRICS = (  # name, type, help, value
 def main(options: Options, args: list[str]) -> int:
     style = choice.format_of(options, "stats", "table", "json", "prometheus")
     read = stats.collect if style == "json" else stats.brief
-    labels: dict[str, str] = {}
-    if "engine" in options:
-        found, labels = _of_engines(options, args, read)
-    else:
-        found = collect(options, args, read)
+    found = _of_engines(options, args, read) if "engine" in options else collect(options, args, read)
     if style == "json":
-        text = jsonio.dumps({id: data for id, _status, data in found}) + "\n"
+        text = jsonio.dumps({id: data for id, _status, data, _labels in found}) + "\n"
     elif style == "prometheus":
-        text = prometheus(found, labels)
+        text = prometheus(found)
     else:
-        text = table([HEAD] + [_row(*entry) for entry in found])
+        text = table([HEAD] + [_row(*entry[:3]) for entry in found])
     fileio.write_all(1, text.encode("utf-8", "surrogateescape"))
     return 0
 
 
 def collect(options: Options, args: list[str], read: Callable[[dict[str, str]], Any] = stats.brief) -> list[Found]:
-    """[(id, status, read(cgroup paths))] of the given ids, or of all containers that run (--all: the stopped ones, too)."""
+    """[(id, status, read(cgroup paths), "")] of the given ids, or of all containers that run (--all: the stopped ones, too)."""
     root = store.root_of(options["globals"])
     found = []
     for id in args or store.ids(root):
@@ -64,34 +60,32 @@ def collect(options: Options, args: list[str], read: Callable[[dict[str, str]], 
             continue
         now = status.of(state_dir)
         if args or options.get("all") or now in ("created", "running", "paused"):
-            found.append((state_dir.id, now, read(state_dir.state.get("cgroup_paths") or {})))
+            found.append((state_dir.id, now, read(state_dir.state.get("cgroup_paths") or {}), ""))
         state_dir.close()
     return found
 
 
-def _of_engines(options: Options, args: list[str], read: Callable[[dict[str, str]], Any]) -> tuple[list[Found], dict[str, str]]:
-    """What collect() returns, of an engine's containers that this runtime has made, and for each id more labels for Prometheus."""
+def _of_engines(options: Options, args: list[str], read: Callable[[dict[str, str]], Any]) -> list[Found]:
+    """Like collect(), for an engine's containers that this runtime has made, with more labels for Prometheus."""
     from pyrunc.engine import engines
 
     if args:
         raise UsageError(
             "ids-and-engine", "--engine is for all containers of an engine", "stats", "engine", "leave out the ids or --engine"
         )
-    known = (*engines.ENGINES, "all")
     found: list[Found] = []
-    labels = {}
-    for one in engines.containers(choice.chosen(options["engine"], known, "stats", "engine", "bad-engine", "invalid engine: %s")):
+    for one in engines.containers(choice.engine_of(options, "stats")):
         if one["runtime"] != "pyrunc" or not (options.get("all") or one["status"] in ("created", "running", "paused")):
             continue
         try:
             state_dir = store.open_state_dir(one["root"], one["id"]).load()
         except StateError:
             continue  # deleted meanwhile
-        found.append((one["id"], one["status"], read(state_dir.state.get("cgroup_paths") or {})))
-        state_dir.close()
         named = (("engine", one["engine"]), ("name", one["name"]), ("pod", one["pod"]))
-        labels[one["id"]] = "".join(',%s="%s"' % (key, _escaped(value)) for key, value in named if value)
-    return found, labels
+        labels = "".join(',%s="%s"' % (key, _escaped(value)) for key, value in named if value)
+        found.append((one["id"], one["status"], read(state_dir.state.get("cgroup_paths") or {}), labels))
+        state_dir.close()
+    return found
 
 
 def _escaped(text: str) -> str:
@@ -122,12 +116,12 @@ def _row(id: str, now: str, data: dict[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def prometheus(found: list[Found], labels: dict[str, str]) -> str:
-    """Prometheus' text format 0.0.4, for the text file collector of node_exporter. labels: more of them, by id."""
+def prometheus(found: list[Found]) -> str:
+    """Prometheus' text format 0.0.4, for the text file collector of node_exporter."""
     lines = ["# collected %d" % time.time()]
     for name, kind, text, value in METRICS:
         lines += ["# HELP %s %s." % (name, text), "# TYPE %s %s" % (name, kind)]
-        lines += ['%s{id="%s"%s} %s' % (name, id, labels.get(id, ""), _number(value(data))) for id, _status, data in found]
+        lines += ['%s{id="%s"%s} %s' % (name, id, labels, _number(value(data))) for id, _status, data, labels in found]
     return "\n".join(lines) + "\n"
 
 

@@ -65,7 +65,7 @@ def _show(options: Options, args: list[str], interval: float, count: int, screen
         now = time.monotonic()
         found = collect(options, args)
         screen.show(found, before, now)
-        before = {id: (now, *used(data)) for id, _status, data in found}
+        before = {id: (now, *used(data)) for id, _status, data, _labels in found}
         shown += 1
         if shown == count or screen.wait(max(0.0, now + interval - time.monotonic())):
             return
@@ -79,7 +79,7 @@ def used(data: dict[str, Any]) -> tuple[int, int, int]:
 def rows(found: list[Found], before: Before, now: float) -> list[tuple[str, ...]]:
     """The table's rows, highest CPU usage first. There are no rates the first time."""
     lines = []
-    for id, status, data in found:
+    for id, status, data, _labels in found:
         memory = data["memory"].get("usage", {})
         rates: tuple[float | None, ...] = (None, None, None)
         if id in before and now > before[id][0]:
@@ -98,7 +98,7 @@ class Lines:
     """--format json: an object a line for each interval, with the data of `stats`."""
 
     def show(self, found: list[Found], _before: Before, _now: float) -> None:
-        line = {"time": int(time.time()), "containers": [{"id": id, "status": status, "data": data} for id, status, data in found]}
+        line = {"time": int(time.time()), "containers": [{"id": id, "status": status, "data": data} for id, status, data, _labels in found]}
         fileio.write_all(1, (jsonio.dumps(line) + "\n").encode("utf-8", "surrogateescape"))
 
     def wait(self, seconds: float) -> bool:
