@@ -24,6 +24,7 @@ import sys
 import tempfile
 import termios
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -459,10 +460,13 @@ def children(pid: int | str = "self") -> set[int]:
     """The pids of a process's children; none if it has ended. Some children of this process exist for the whole session: the daemons of the
     contract tests."""
     found: set[int] = set()
-    with contextlib.suppress(OSError):
-        for thread in os.listdir("/proc/%s/task" % pid):
-            with open("/proc/%s/task/%s/children" % (pid, thread)) as file:
-                found.update(map(int, file.read().split()))
+    try:
+        threads = os.listdir("/proc/%s/task" % pid)
+    except OSError:
+        return found
+    for thread in threads:
+        with contextlib.suppress(OSError), open("/proc/%s/task/%s/children" % (pid, thread)) as file:
+            found.update(map(int, file.read().split()))
     return found
 
 
@@ -617,6 +621,8 @@ def drop_stray_hierarchies() -> None:
                     remove_empty("/mnt", os.getppid())
                     subprocess.run(["umount", "/mnt"], check=True)
             os._exit(0)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
     assert os.waitpid(pid, 0)[1] == 0, "hierarchies that criu has left cannot be cleared"

@@ -15,7 +15,6 @@ import yaml
 import harness
 
 PAGE = harness.ROOT / "docs/kubernetes.md"
-STATIC = harness.ROOT / "runtime/bin/pyrunc-static"
 PRIVILEGED = [
     "CAP_SYS_ADMIN",
     "CAP_SYS_CHROOT",
@@ -66,10 +65,8 @@ def node(tmp_path):
 
 @pytest.mark.kernel
 @pytest.mark.slow
-def test_the_installer(pyrunc, make_bundle, node, no_leaks):
+def test_the_installer(pyrunc, static_launcher, make_bundle, node, no_leaks):
     """Twice, as after a restart of the node's pod: the program is there, containerd's file has the entry once, containerd is restarted."""
-    if not STATIC.exists():
-        pytest.skip("make build has not made the compiled launcher")
     (script,) = [one["command"][2] for one in manifests()["DaemonSet"]["spec"]["template"]["spec"]["initContainers"]]
     (volume,) = manifests()["DaemonSet"]["spec"]["template"]["spec"]["volumes"]
     assert volume["hostPath"]["path"] == "/"
@@ -83,7 +80,7 @@ def test_the_installer(pyrunc, make_bundle, node, no_leaks):
         ],
         "/process/capabilities": {kind: PRIVILEGED for kind in ("bounding", "effective", "permitted")},
     })  # fmt: skip
-    shutil.copy(STATIC, bundle.rootfs / "pyrunc")
+    shutil.copy(static_launcher, bundle.rootfs / "pyrunc")
     systemctl = bundle.rootfs / "bin/systemctl"  # nsenter finds it in the mount namespace of process 1, here the script's own
     systemctl.unlink(missing_ok=True)
     systemctl.write_text('#!/bin/sh\necho "$@" >> /host/restarts\n')

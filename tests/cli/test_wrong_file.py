@@ -10,7 +10,6 @@ import pytest
 
 import harness
 
-STATIC = harness.ROOT / "runtime/bin/pyrunc-static"
 PLAIN = harness.ROOT / "runtime/bin/pyrunc"
 INSTALL = harness.ROOT / "tools/packages/install.sh"
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -31,12 +30,11 @@ def one_line(done, *words):
 
 
 @pytest.fixture(scope="module")
-def static():
-    if not STATIC.exists():
-        pytest.skip("the compiled launcher is not built here (make launcher)")
-    if b".snapshot_heap" not in STATIC.read_bytes():
+def static(static_launcher):
+    data = static_launcher.read_bytes()
+    if b".snapshot_heap" not in data:
         pytest.skip("the compiled launcher holds no started interpreter here")
-    return STATIC.read_bytes()
+    return data
 
 
 def written(path, data):
@@ -108,7 +106,7 @@ def test_install_below_a_directory_of_everybody(install, static, tmp_path):
 
 
 @pytest.mark.kernel
-def test_install_from_a_mount_with_noexec(static, tmp_path):
+def test_install_from_a_mount_with_noexec(static, static_launcher, tmp_path):
     """In a mount namespace; the launcher that registers is outside the mount."""
     (tmp_path / "there").mkdir()
     (tmp_path / "file").write_bytes(static)
@@ -117,7 +115,7 @@ def test_install_from_a_mount_with_noexec(static, tmp_path):
         'register() { "$2" install --docker --config "$1/daemon.json" --runtime "$1/there/pyrunc"; }\n'
         'register "$1" "$2" && exit 9; mount -o remount,exec "$1/there"; register "$1" "$2" >/dev/null'
     )
-    done = call("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", tmp_path, STATIC)
+    done = call("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", tmp_path, static_launcher)
     assert done.returncode == 0 and done.stderr.count("\n") == 1, done
     assert "cannot execute %s/there/pyrunc: permission denied" % tmp_path in done.stderr and "noexec" in done.stderr
 
