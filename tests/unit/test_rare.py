@@ -223,17 +223,17 @@ def test_an_address_is_given_as_it_was(route):
     ("number", "rootless", "empty"), [(errno.ENOENT, True, True), (errno.ENOENT, False, False), (errno.EACCES, True, False)]
 )
 def test_a_rootless_container_without_a_cgroup_sees_an_empty_directory(monkeypatch, number, rootless, empty):
-    def fails(_item, _path):
+    def fails(_path):
         raise OSError(number, "refused")
 
-    monkeypatch.setattr(cgroupfs, "_clone", fails)
+    monkeypatch.setattr(cgroupfs.mount, "clone", fails)
     monkeypatch.setattr(cgroupfs.mount, "new", lambda kind, *_words: kind)
-    ask = {"cgroupns": False}, {"rootless": rootless}
+    ask = {"flags": 0}, {"cgroupns": False}, {"rootless": rootless}
     if empty:
-        assert cgroupfs._bound({}, *ask) == "tmpfs"
+        assert cgroupfs._bound(*ask) == "tmpfs"
     else:
         with pytest.raises(OSError, match="refused"):
-            cgroupfs._bound({}, *ask)
+            cgroupfs._bound(*ask)
 
 
 @pytest.mark.parametrize(("number", "kept"), [(errno.EPERM, True), (errno.EINVAL, True), (errno.ESRCH, False)])
