@@ -50,7 +50,7 @@ def test_paths_need_the_option(key):
 
 
 @pytest.mark.parametrize("key", ["run.oci.systemd.force_cgroup_v1", "run.oci.nonsense"])
-def test_unknown_ones_are_told(key):
+def test_unknown_annotations_are_warned_about(key):
     entry, warnings = annotated({key: "/x"})
     assert entry["annotations"] == {key: "/x"} and "no effect" in warnings[0][1]
 

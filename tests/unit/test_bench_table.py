@@ -19,17 +19,17 @@ def figures():
 
 
 def test_the_pages_have_the_figures_of_the_last_run(figures):
-    assert bench_table.old(figures) == [], "tools/bench_table.py writes them anew"
+    assert bench_table.old(figures) == [], "tools/bench_table.py updates them"
 
 
-def test_another_figure_makes_every_page_old(figures):
+def test_a_changed_figure_makes_every_page_out_of_date(figures):
     changed = copy.deepcopy(figures)
     for step in ("run", "cycle"):
         changed["bundles"]["hello"]["steps"][step]["pyrunc"]["median"] *= 2
     assert bench_table.old(changed) == [*bench_table.FILES, bench_table.PLOTS]
 
 
-def test_what_was_not_measured_is_a_dash_and_a_row_without_figures_goes(figures):
+def test_a_missing_figure_is_a_dash_and_an_empty_row_is_left_out(figures):
     del figures["steps"], figures["smallest"]["crun"]
     text = bench_table.rest(figures)
     assert "instructions" not in text
@@ -37,7 +37,7 @@ def test_what_was_not_measured_is_a_dash_and_a_row_without_figures_goes(figures)
     assert row.endswith(" | – |") and row.count("–") == 1
 
 
-def test_a_page_is_filled_between_its_marks_only(figures):
+def test_only_the_text_between_the_marks_is_replaced(figures):
     text = "before\n<!-- bench limits: tools/bench_table.py writes this -->\nold\n<!-- /bench -->\nafter\n"
     filled = bench_table.page(text, figures)
     assert filled.startswith("before\n<!-- bench limits") and filled.endswith("<!-- /bench -->\nafter\n") and "old" not in filled

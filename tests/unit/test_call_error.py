@@ -12,8 +12,8 @@ from pyrunc.errors import CallError, StepFailure
 from pyrunc.linux import _syscalls, fs
 
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent.parent / "runtime/pyrunc"
-EVERY_KIND = ("render.py", "codes.py")  # they look at errors of every kind
-OWN = {"errno", "strerror", "filename", "filename2"}  # what every OSError has
+EVERY_KIND = ("render.py", "codes.py")  # these handle errors of every kind
+OWN = {"errno", "strerror", "filename", "filename2"}  # attributes of every OSError
 
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode))
@@ -48,7 +48,7 @@ def test_of_keeps_what_is_known_and_adds_what_is_new():
     assert (CallError.of(first).words, CallError.of(OSError("text alone")).strerror) == ("w", "text alone")
 
 
-def test_a_step_takes_the_fields_over():
+def test_a_step_failure_takes_over_the_fields():
     known = CallError.of(CallError(errno.EACCES, "Permission denied", b"/x\xff", "openat"), pointer="/mounts/0", hint="look")
     failure = StepFailure.from_oserror(known, "mounts.init_all", "init", "/mounts")
     assert (failure.call, failure.errno, failure.pointer, failure.hint, failure.path) == (
@@ -64,7 +64,7 @@ def test_a_step_takes_the_fields_over():
 
 
 def improvised(tree):
-    """Lines that set attributes on a caught OSError which no OSError has, or look for them by name."""
+    """Lines that set an attribute on a caught OSError that OSError doesn't have, or look for one with getattr()."""
     found = []
     for handler in (node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name):
         kinds = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
@@ -84,12 +84,12 @@ def improvised(tree):
     return found
 
 
-def test_no_module_improvises():
+def test_no_module_adds_attributes_to_an_oserror():
     files = [path for path in PACKAGE.rglob("*.py") if path.name not in EVERY_KIND and path.parent.name != "helper"]
     assert not ["%s:%d" % (path.relative_to(PACKAGE), line) for path in files for line in improvised(ast.parse(path.read_text()))]
 
 
-def test_improvising_would_be_seen():
+def test_added_attributes_are_found():
     assert improvised(ast.parse("try: f()\nexcept OSError as e:\n    e.call = 'x'\n    raise")) == [3]
     assert improvised(ast.parse("x = getattr(e, 'call', None)")) == [1]
     assert not improvised(ast.parse("try: f()\nexcept OSError as e:\n    e = CallError.of(e)\n    e.hint = 'x'\n    raise e from None"))

@@ -1,5 +1,4 @@
-"""docs/callers.md: every habit of a caller names existing tests, or says why there is nothing to test. docs/peers.md: the same for every
-feature of pyrunc."""
+"""docs/callers.md: each row names existing tests, or says why there is nothing to test. docs/peers.md: the same for each feature of pyrunc."""
 
 import ast
 import re
@@ -43,7 +42,7 @@ PEERS = [
 
 
 def test_features_of_peers_name_their_tests():
-    """Each row has five cells. "yes" comes with a test that exists; anything else says why, or names one."""
+    """Each row has five cells. A "yes" names an existing test; anything else gives a reason, or names a test."""
     wrong = []
     for cells in PEERS:
         named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", cells[-1])

@@ -1,4 +1,4 @@
-"""The table of the contract tests: the caller of each test, and tests that passed only in another run."""
+"""The table of the contract tests: the engine of each test, and tests that passed only in the run it is compared with."""
 
 import types
 
@@ -26,7 +26,7 @@ def note(table, item, answer):
     table.note(answer)  # in the one that writes the table
 
 
-def test_who_drives():
+def test_caller_of_a_test():
     assert report.Table.caller(item(["world", "docker"])) == "docker"
     assert report.Table.caller(item(["cri"], marked="docker swarm")) == "docker swarm"
     assert report.Table.caller(item(["world"], module="test_buildah")) == "buildah"
@@ -39,14 +39,14 @@ def filled(*outcomes):
     return table
 
 
-def test_failure_of_the_clean_up_is_a_failure():
+def test_a_failed_teardown_is_a_failure():
     table = filled("passed", "passed", "skipped")
     note(table, item(["docker"]), answer("failed", "teardown"))
     assert "1 passed, 1 failed, 1 skipped" in table.text() and "skipped 1: no such thing" in table.text()
     assert "| volume named | passed | FAILED | skipped |" in table.markdown()
 
 
-def test_held_against_another_run(tmp_path):
+def test_comparison_with_another_run(tmp_path):
     filled("passed", "failed", "passed").save(tmp_path / "theirs")
     assert filled("passed", "failed", "passed").worse_than(tmp_path / "theirs") == []
     worse = filled("passed", "passed", "failed").worse_than(tmp_path / "theirs")

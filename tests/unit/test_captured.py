@@ -1,8 +1,8 @@
 """Input of real callers is accepted: every recorded config, process, resources and command line (tests/fixtures/captured).
 
-The recordings come from tests/contracts/capture.py. Their paths are placeholders, so those that a plan accesses (root, hooks, namespaces)
-are replaced by existing ones. Hard limits are those of the recording machine, and are lowered to ours: without CAP_SYS_RESOURCE a plan
-rejects higher ones. Everything else is as the callers wrote it.
+tests/contracts/capture.py makes the recordings. Their paths are placeholders; those that a plan accesses (root, hooks, namespaces) are
+replaced with existing ones. Hard limits come from the recording machine and are lowered to this process's limits, because without
+CAP_SYS_RESOURCE a plan rejects higher ones. Everything else is what the callers wrote.
 """
 
 import copy
@@ -28,7 +28,7 @@ def names(paths):
 
 
 def prepared(path, tmp_path):
-    """The recorded config in a bundle, with a root file system where it says."""
+    """The recorded config in a bundle, with a root file system at the path that it names."""
     (tmp_path / "bundle").mkdir()
     document = json.loads(path.read_text())
     for folder in ("bin", "dev", "etc", "proc", "sys", "tmp"):
@@ -47,7 +47,7 @@ def prepared(path, tmp_path):
 
 
 def context(path, bundle, config):
-    """The context of a create by root, who the callers were, with the command line that goes with a caller's config."""
+    """The context of a create by root (the callers ran as root), with the command line that belongs to the caller's config."""
     options = {"command": "create", "systemd_cgroup": config["linux"].get("cgroupsPath", "").count(":") == 2}
     if config["process"].get("terminal"):
         options["console_socket"] = bundle + "/console.sock"
@@ -95,7 +95,7 @@ def test_resources_are_valid(path):
 def test_command_line_is_understood(line):
     words = shlex.split(line)
     optional = {"checkpoint", "restore"}.intersection(words) - set(cli.COMMANDS)
-    if optional:  # a runtime may lack these; callers find out by the failure of `checkpoint --help`
+    if optional:  # a runtime may lack these; callers find out because `checkpoint --help` fails
         with pytest.raises(errors.UsageError):
             cli.parse(words)
         return

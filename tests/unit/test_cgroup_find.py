@@ -1,4 +1,4 @@
-"""cgroup/hierarchies.py: the list of hierarchies, from texts of mountinfo and /proc/PID/cgroup."""
+"""cgroup/hierarchies.py: the list of hierarchies, from the text of mountinfo and /proc/PID/cgroup."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def test_controllers_mounted_together_share_a_mount_point():
     assert mounts["cpu"] == mounts["cpuacct"] == ["/sys/fs/cgroup/cpu,cpuacct", "/", "0:29"]
     assert mounts["name=systemd"][0] == "/sys/fs/cgroup/systemd"
     assert mounts["unified"][0] == "/sys/fs/cgroup/unified"
-    assert list(mounts)[0] == "cpuset"  # made first: it needs values before the first process
+    assert list(mounts)[0] == "cpuset"  # created first: it needs values before the first process
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_unknown_named_hierarchies_are_left_alone():
     assert "name=elogind" not in hierarchies.layout(text, "").mounts
 
 
-def test_a_hierarchy_that_somebody_mounts_for_himself_is_not_used():
-    """criu mounts missing hierarchies in its own directory, and unmounts them after the dump."""
+def test_a_private_mount_of_a_hierarchy_is_not_used():
+    """criu mounts missing hierarchies in a directory of its own and unmounts them after the dump."""
     text = (
         "24 1 0:20 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
         "25 1 0:21 / /tmp/.criu.cgyard.x/net_cls rw - cgroup none rw,net_cls\n"

@@ -71,7 +71,7 @@ def test_v1(tree):
 
 
 def same_in_brief(paths, data):
-    """What is read for a table is what is in the whole."""
+    """The short form, which is read for a table, agrees with the full statistics."""
     brief = stats.brief(paths)
     assert set(brief) == {"cpu", "memory", "pids", "blkio"}
     assert brief["cpu"]["usage"]["total"] == data["cpu"]["usage"]["total"]
@@ -111,7 +111,7 @@ def test_v2(tree):
     same_in_brief(paths, data)
 
 
-def test_a_container_without_cgroups_has_an_event_all_the_same(tree):
+def test_a_container_without_cgroups_still_has_an_event(tree):
     data = stats.collect({})
     assert data["pids"] == {} and data["memory"]["usage"] == {"limit": 0, "failcnt": 0}
     assert stats.collect({"memory": "/nowhere/at/all"})["memory"]["usage"]["limit"] == 0

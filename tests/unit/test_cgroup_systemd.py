@@ -75,7 +75,7 @@ def test_refused(plan, given):
     assert e.value.pointer == "/linux/cgroupsPath"
 
 
-def test_the_wrong_form_is_said_in_known_words(plan):
+def test_a_wrong_format_is_reported_in_runcs_words(plan):
     with pytest.raises(Refusal) as e:
         plan("/a/b")
     assert e.value.words == 'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got "/a/b" instead'
@@ -166,8 +166,8 @@ def test_bad_annotations(name, text):
         ("After", "uint64 " * 100000),
     ],
 )
-def test_values_that_have_no_form(name, text):
-    """They were a crash, here or when the unit was made."""
+def test_values_that_cannot_be_represented(name, text):
+    """They used to crash pyrunc, here or when the unit was created."""
     with pytest.raises(Refusal) as e:
         systemd.properties_of({"org.systemd.property." + name: text})
     assert e.value.pointer == "/annotations/org.systemd.property." + name and len(e.value.sentence()) < 400
@@ -268,7 +268,7 @@ def test_device_rules_as_properties(rules, version, properties):
     assert unit_properties.of_devices(rules, version) == properties
 
 
-# --- a conversation
+# --- a D-Bus conversation
 
 
 def reply(signature="", *values):

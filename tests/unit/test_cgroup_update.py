@@ -74,7 +74,7 @@ def test_what_undoes_a_write(name, value, old, text):
 
 
 class Store(tools.Files):
-    """A group whose files outlive it, as a directory's do."""
+    """A group whose files outlive the object, as those of a directory do."""
 
     all = {}
 
@@ -113,10 +113,10 @@ def test_a_failed_update_writes_the_old_values_back(store):
     assert e.value.pointer == "/linux/resources/pids/limit"
     assert store.all == {"memory.limit_in_bytes": "100", "memory.memsw.limit_in_bytes": "200", "pids.max": "max", "cpu.shares": "1024"}
     names = [line.partition("=")[0] for line in store.log[-3:]]
-    assert names == ["cpu.shares", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]  # the reverse of growing
+    assert names == ["cpu.shares", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]  # in the opposite order of raising the limits
 
 
-def test_what_can_not_be_taken_back_is_said(store):
+def test_values_that_cannot_be_restored_are_reported(store):
     store.all.update({"memory.limit_in_bytes": "100", "pids.max": "max"})
     store.refused = {("pids.max", "7"): errno.EINVAL, ("memory.limit_in_bytes", "100"): errno.EBUSY}
     with pytest.raises(StepFailure) as e:

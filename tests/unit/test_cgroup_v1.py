@@ -1,4 +1,4 @@
-"""cgroup/v1.py: from neutral resources to control files, as tables; the directory is a dictionary."""
+"""cgroup/v1.py: neutral resources become control files, as tables; a dictionary takes the place of the directory."""
 
 import errno
 
@@ -173,7 +173,7 @@ def test_a_wanted_controller_without_a_cgroup_is_an_error():
     assert e.value.words == "cannot set memory limit: container could not join or create cgroup"
 
 
-def test_errors_never_hold_the_words_that_callers_take_for_a_missing_program():
+def test_errors_avoid_the_words_that_callers_take_for_a_missing_program():
     for number in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
         with pytest.raises(StepFailure) as e:
             v1.pids(tools.Files({}, {"pids.max": number}, "pids"), {"limit": 1})

@@ -1,4 +1,4 @@
-"""cgroup/v2.py: from neutral resources to control files, as tables; the directory is a dictionary."""
+"""cgroup/v2.py: neutral resources become control files, as tables; a dictionary takes the place of the directory."""
 
 import errno
 import math
@@ -21,7 +21,7 @@ def test_weight_of_shares(shares, weight):
     assert v2.weight_of(shares) == weight
 
 
-def test_our_logarithm_gives_the_same_weights_as_that_of_the_library():
+def test_our_logarithm_gives_the_same_weights_as_the_math_module():
     for shares in list(range(3, 5000)) + list(range(5000, 262144, 97)):
         power = math.log2(shares)
         assert v2.weight_of(shares) == math.ceil(10 ** ((power * power + 125 * power) / 612 - 7 / 34))

@@ -1,4 +1,4 @@
-"""The parts of checkpoint and restore that need no criu: words, page maps, the log, names of external resources, configuration files."""
+"""The parts of checkpoint and restore that need no criu: options, page maps, the log, names of external resources, configuration files."""
 
 import os
 import types
@@ -12,7 +12,7 @@ from pyrunc.engine import checkpoint, criu, criu_external, criu_images, criu_log
 from pyrunc.errors import StepFailure, UsageError
 from pyrunc.linux import protowire
 
-# ---- words of the command line
+# ---- options of the command line
 
 
 def test_paths_are_made_absolute(monkeypatch, tmp_path):
@@ -36,7 +36,7 @@ def test_page_server(text, address, port):
 
 
 @pytest.mark.parametrize("text", ["host", "host:", ":1", "::1:2", "host:0", "host:65536", "host:1x", "host:-1", "host:٣"])
-def test_page_server_that_is_none(text):
+def test_invalid_page_server(text):
     with pytest.raises(UsageError):
         settings_of({"page_server": text}, "checkpoint")
 
@@ -48,7 +48,7 @@ def test_page_server_that_is_none(text):
         {"empty_ns": ["network", "ipc"]}, {"status_fd": "-2"}, {"status_fd": "1e3"},
     ],
 )  # fmt: skip
-def test_other_words_that_are_wrong(options):
+def test_other_invalid_options(options):
     with pytest.raises(UsageError):
         settings_of(options, "checkpoint")
 
@@ -73,7 +73,7 @@ SIZE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Folder:
-    """An image directory with one process, number 1."""
+    """An image directory with one process, pid 1."""
 
     def __init__(self, path, *pids):
         self.path = path
@@ -100,8 +100,8 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("magic", [True, False])
-def test_pages_that_are_there(folder, magic):
-    """What is in the parent, or lazy, is not in the file."""
+def test_pages_that_the_file_contains(folder, magic):
+    """Pages in the parent image, and lazy ones, are not in the file."""
     data = pagemap(1, (3, 4, None), (5, 1, True), (7, 2, None), (2, None, None), (1, None, True), magic=magic)
     (folder.path / "pagemap-1.img").write_bytes(data)
     (folder.path / "pages-1.img").write_bytes(bytes(5 * SIZE))
@@ -120,7 +120,7 @@ def test_no_pages_at_all(folder):
     assert folder.problem() == ""
 
 
-def test_maps_of_an_earlier_dump_count_for_nothing(folder):
+def test_maps_of_an_earlier_dump_are_ignored(folder):
     (folder.path / "pagemap-7.img").write_bytes(pagemap(1, (100, 4, None)))
     (folder.path / "pagemap-shmem-7.img").write_bytes(b"x")
     (folder.path / "pagemap-1.img").write_bytes(pagemap(1, (1, 4, None)))
@@ -136,7 +136,7 @@ def test_shared_memory(folder):
     with pytest.raises(StepFailure, match="pages-7.img is cut off"):
         folder.check()
     (folder.path / "pages-7.img").write_bytes(bytes(SIZE))
-    assert folder.problem() == "", "8 is an open file"
+    assert folder.problem() == "", "the pages of 8 belong to an open file"
 
 
 def test_two_maps_of_one_file(tmp_path):
@@ -163,12 +163,12 @@ def test_pages_of_an_earlier_dump(folder):
         folder.check()
     (earlier / "parent").unlink()
     (earlier / "parent").symlink_to(".")
-    assert folder.problem() == "", "a ring of them ends all the same"
+    assert folder.problem() == "", "a cycle of parents still ends"
 
 
 @pytest.mark.parametrize("name", ["pagemap-1.img", "pstree.img"])
-def test_an_image_that_is_cut(folder, name):
-    """A map says so; the rest is criu's to judge."""
+def test_a_truncated_image(folder, name):
+    """A truncated page map is reported; other images are left to criu."""
     (folder.path / "pages-1.img").write_bytes(bytes(8 * SIZE))
     (folder.path / "pagemap-1.img").write_bytes(pagemap(1, (3, 4, None), (5, 4, None)))
     data = (folder.path / name).read_bytes()
@@ -224,7 +224,7 @@ def test_explained(folder):
 
 
 def test_swept(folder):
-    """Only directories of criu's own names, only empty ones, only those of this log."""
+    """Only empty directories with criu's names that this log mentions are removed."""
     for name in (".criu.cgyard.abcDE1", ".criu.cgyard.full22", ".criu.cgyard.other3"):
         (folder.path / name).mkdir()
     (folder.path / ".criu.cgyard.full22/x").mkdir()
@@ -264,8 +264,8 @@ def test_pyruncs_own_configuration_file_comes_first(tmp_path, monkeypatch):
     assert checkpoint._config_file(run_with({}, {})) == str(own)
 
 
-def test_what_came_along_with_an_rbind(tmp_path, monkeypatch):
-    """By the tree of mounts, not by names: another mount under the same path does not belong to it, and a parent may have the higher id."""
+def test_mounts_that_came_with_an_rbind(tmp_path, monkeypatch):
+    """The mount tree decides, not the paths: another mount under the same path does not belong to it, and a parent may have a higher id."""
     monkeypatch.setattr(criu_external.paths, "resolve", lambda root_fd, path: os.open("/", os.O_PATH))
     monkeypatch.setattr(criu_external.paths, "mount_id", lambda fd: 10)
     table = {
@@ -285,7 +285,7 @@ def test_what_came_along_with_an_rbind(tmp_path, monkeypatch):
 
 
 def test_options_of_cgroup2_are_put_back(monkeypatch):
-    """Only when something was lost, and then all of it."""
+    """Only if an option was lost, and then all of them."""
     states = [("/c", ["rw", "nsdelegate", "x"]), ("/c", ["rw", "nsdelegate", "x"]), ("/c", ["rw", "x"])]
     done = []
     monkeypatch.setattr(superblock, "_options", lambda: states.pop(0))
@@ -298,7 +298,7 @@ def test_options_of_cgroup2_are_put_back(monkeypatch):
 
 
 def test_message_numbers():
-    """criu_opts of images/rpc.proto: a number is used once, and none is that of another option."""
+    """criu_opts in images/rpc.proto: each number is used once, and belongs to the right option."""
     numbers = {name: number for name, (number, _kind) in criu.OPTS.items()}
     assert len(set(numbers.values())) == len(numbers)
     assert (numbers["images_dir_fd"], numbers["external"], numbers["lsm_mount_context"], numbers["network_lock"]) == (1, 37, 63, 64)

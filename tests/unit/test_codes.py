@@ -1,4 +1,4 @@
-"""The stable codes: each raise site of the package has one, none is used twice, and the record of them only grows."""
+"""The stable codes: each raise site of the package has one, none is used twice, and the record only grows."""
 
 import ast
 import os
@@ -14,7 +14,7 @@ REASON = re.compile(r"[a-z0-9]+(-[a-z0-9]+){0,4}")
 
 
 def sites():
-    """(file:line, class, first argument) of each call of an error's class."""
+    """(file:line, class, first argument) of each call of an error class."""
     for path in sorted(PACKAGE.rglob("*.py")):
         if path.name == "errors.py" or "api" in path.parts:
             continue
@@ -25,7 +25,7 @@ def sites():
 
 
 def reasons(node):
-    """The reasons that an expression can evaluate to, as far as they are literals in it."""
+    """The reasons that an expression can evaluate to, as far as they are literals."""
     if isinstance(node, ast.Constant):
         return [node.value]
     if isinstance(node, ast.IfExp):
@@ -34,8 +34,8 @@ def reasons(node):
 
 
 def test_each_raise_site_has_a_reason():
-    """A short name in place, which is no sentence; None only where an errno takes its place. A variable is a reason that comes from
-    elsewhere: another error's, the validator's, a table's."""
+    """A literal reason is a short name, not a sentence; None is allowed only where an errno replaces it. A variable holds a reason from
+    elsewhere: from another error, the validator, or a table."""
     found = list(sites())
     assert len(found) > 400
     wrong = []
@@ -55,8 +55,8 @@ def test_each_reason_with_a_code_is_given_somewhere():
     assert not [reason for reason in codes.AREA_OF_REASON if '"%s"' % reason not in text]
 
 
-def test_no_decision_reads_a_sentence():
-    """Words are for people: nothing compares them, searches in them or matches them against CALLER_TEXT."""
+def test_no_decision_depends_on_a_sentence():
+    """Sentences are for people: no code compares them, searches in them or matches them against CALLER_TEXT."""
     wrong = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -73,8 +73,8 @@ def test_no_decision_reads_a_sentence():
     assert not wrong, wrong
 
 
-def test_sentences_of_callers_have_codes_of_their_own():
-    """Engines match these sentences; the codes are for those that would rather not."""
+def test_sentences_that_callers_match_have_codes():
+    """Engines match these sentences; callers that prefer codes can use those."""
     numbers = {row[1] for row in codes.COUNTED}
     assert set(CALLER_REASONS) == set(errors.CALLER_TEXT) and set(CALLER_REASONS.values()) - {"program-not-found"} <= numbers
 
@@ -86,8 +86,8 @@ CALLER_REASONS = {
 }  # fmt: skip
 
 
-def test_who_says_a_callers_sentence_gives_its_reason():
-    """An error with words of CALLER_TEXT has the reason that belongs to them: the code was found by the words once."""
+def test_errors_with_a_callers_sentence_have_its_reason():
+    """An error with a sentence of CALLER_TEXT has the reason that belongs to it; the code used to be looked up by the sentence."""
     wrong, seen = [], 0
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -98,7 +98,7 @@ def test_who_says_a_callers_sentence_gives_its_reason():
             if said:
                 seen += 1
                 key = said[1].strip("'")
-                right = repr(CALLER_REASONS[key]) if key in CALLER_REASONS else key  # a variable is the key and the reason
+                right = repr(CALLER_REASONS[key]) if key in CALLER_REASONS else key  # a variable is both the key and the reason
                 if ast.unparse(node.args[0]) != right:
                     wrong.append("%s:%d %s" % (path.relative_to(PACKAGE), node.lineno, ast.unparse(node)))
     assert seen > 15 and not wrong, wrong
@@ -118,14 +118,14 @@ def test_every_kind_and_area_has_a_code():
 
 
 def test_the_record_only_grows():
-    """A number keeps its name for ever; what is not used any more is in RETIRED. New codes: PYRUNC_RECORD=1 writes them down."""
+    """A number keeps its name forever; those no longer used are in RETIRED. PYRUNC_RECORD=1 records new codes."""
     now = {row["code"]: row["name"] for row in codes.rows()}
     if os.environ.get("PYRUNC_RECORD"):
         RECORD.write_text("".join("%s %s\n" % pair for pair in sorted(now.items())))
     before = dict(line.split() for line in RECORD.read_text().splitlines())
     retired = {codes.text(number) for number in codes.RETIRED}
     assert not {code: name for code, name in before.items() if now.get(code) != name and code not in retired}
-    assert not retired & set(now), "given away again"
+    assert not retired & set(now), "a retired number is used again"
     assert set(now) <= set(before), "not in tests/fixtures/codes.txt: %s" % sorted(set(now) - set(before))
 
 

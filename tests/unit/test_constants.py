@@ -1,4 +1,4 @@
-"""constants.py compared with the headers of the machine: no other test would notice a mistyped number."""
+"""constants.py agrees with this machine's headers: no other test would notice a mistyped number."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ WORD = 1 << 32
 
 
 def _numbers():
-    """{name: number} of the product, of the tests, and of the capabilities."""
+    """{name: number} of the package's constants, the tests' constants, and the capabilities."""
     known = {**vars(kernel_constants), **vars(constants), **caps.NUMBERS}
     return {name: number for name, number in known.items() if name.isupper() or name.startswith("MOUNT_ATTR")}
 
@@ -34,7 +34,7 @@ def test_they_are_what_the_headers_say(tmp_path):
         pytest.skip("this machine has no C compiler")
     lines = ["#define _GNU_SOURCE", "#include <stdio.h>"] + ["#include <%s>" % h for h in HEADERS]
     lines.append("int main(void) {")
-    for name in _numbers():  # not all are macros, and older headers lack some: what cannot be compared is said by its absence
+    for name in _numbers():  # not all are macros, and older headers lack some: those that cannot be compared are missing from the output
         lines.append("#ifdef %s" % name)
         lines.append('printf("%s %%lld\\n", (long long)(%s));' % (name, name))
         lines.append("#endif")
@@ -50,5 +50,5 @@ def test_they_are_what_the_headers_say(tmp_path):
     assert len(found) > 200
 
 
-def test_no_capability_is_left_out():
+def test_all_capabilities_are_named():
     assert kernel_constants.CAP_LAST_CAP == len(caps.NAMES) - 1

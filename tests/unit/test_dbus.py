@@ -63,7 +63,7 @@ variants = st.one_of(
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(texts, variants), max_size=5), texts)
-def test_messages_survive_the_way_there_and_back(properties, name):
+def test_messages_survive_a_round_trip(properties, name):
     data = dbus.message(dbus.CALL, 3, {dbus.PATH: ("o", "/a"), dbus.MEMBER: ("s", "M")}, "ssa(sv)", [name, "replace", properties])
     for cut in range(0, len(data), 7):
         assert dbus.parse(data[:cut]) is None
@@ -73,7 +73,7 @@ def test_messages_survive_the_way_there_and_back(properties, name):
 
 
 class Bus(threading.Thread):
-    """A bus that answers from a script: {member: function(fields, values) -> list of messages' arguments}."""
+    """A bus that answers from a script: {member: function(fields, values) -> list of message arguments}."""
 
     def __init__(self, path, script, silent=False):
         super().__init__(daemon=True)
@@ -126,7 +126,7 @@ OWNER = ":1.5"
 
 
 def removed(job, result="done", **other):
-    """The signal that a job has finished; with `other` values it is for another caller."""
+    """The signal that a job has finished; `other` values make it a signal for another caller."""
     given = {"member": "JobRemoved", "path": OBJECT, "interface": MANAGER, "sender": OWNER, **other}
     fields = {dbus.MEMBER: ("s", given["member"]), dbus.PATH: ("o", given["path"]), dbus.INTERFACE: ("s", given["interface"])}
     if given["sender"]:
@@ -201,8 +201,8 @@ FORGED = [
 
 
 @pytest.mark.parametrize("other", FORGED, ids=lambda other: "-".join(other))
-def test_a_signal_of_somebody_else_ends_nothing(bus, other):
-    """On a bus anybody may send a signal to anybody; what counts is who owns the name."""
+def test_a_signal_from_another_sender_is_ignored(bus, other):
+    """Anyone on a bus may send a signal to anyone; only the owner of the name counts."""
     owner = lambda f, v: [(dbus.REPLY, {dbus.SENDER: ("s", "org.freedesktop.DBus")}, "s", (OWNER,))]  # noqa: E731
     start = [removed("/job/7", "failed", **other), (dbus.REPLY, {}, "o", ("/job/7",)), removed("/job/7")]
     _thread, path = bus({"Start": lambda f, v: start, "GetNameOwner": owner})
@@ -212,7 +212,7 @@ def test_a_signal_of_somebody_else_ends_nothing(bus, other):
     link.close()
 
 
-def test_a_manager_that_has_connected_anew_is_believed(bus):
+def test_a_manager_that_has_reconnected_is_accepted(bus):
     owner = lambda f, v: [(dbus.REPLY, {dbus.SENDER: ("s", "org.freedesktop.DBus")}, "s", (":1.66",))]  # noqa: E731
     start = [(dbus.REPLY, {}, "o", ("/job/7",)), removed("/job/7", sender=":1.66")]
     thread, path = bus({"Start": lambda f, v: start, "GetNameOwner": owner})
@@ -223,7 +223,7 @@ def test_a_manager_that_has_connected_anew_is_believed(bus):
     link.close()
 
 
-def test_a_signal_without_values_is_passed_over(bus):
+def test_a_signal_without_values_is_skipped(bus):
     kind, fields, _signature, _values = removed("/job/7")
     start = [(dbus.REPLY, {}, "o", ("/job/7",)), (kind, fields, "", ()), (kind, fields, "u", (1,)), removed("/job/7")]
     _thread, path = bus({"Start": lambda f, v: start})
@@ -234,7 +234,7 @@ def test_a_signal_without_values_is_passed_over(bus):
 
 
 @pytest.mark.parametrize("body, wanted", [(("", ()), "o"), (("s", ("x",)), "o"), (("o", ("/x",)), "")])
-def test_a_reply_of_another_shape_is_an_error(bus, body, wanted):
+def test_a_reply_with_another_signature_is_an_error(bus, body, wanted):
     _thread, path = bus({"Start": lambda f, v: [(dbus.REPLY, {}, *body)]})
     link = dbus.Connection(path, soon())
     with pytest.raises(ValueError, match="Start answers with"):
@@ -244,7 +244,7 @@ def test_a_reply_of_another_shape_is_an_error(bus, body, wanted):
 
 
 def test_a_message_that_ends_within_its_values_is_an_error(bus):
-    """The lengths of header and body are right; the body is shorter than its signature says."""
+    """The lengths of header and body are correct, but the body is shorter than its signature requires."""
     whole = dbus.message(dbus.REPLY, 1, {dbus.REPLY_SERIAL: ("u", 1)}, "s", ("abcdefgh",))
     cut = bytearray(whole[:-13])
     cut[4:8] = (0).to_bytes(4, "little")

@@ -21,7 +21,7 @@ from pyrunc.parts.seccomp import profile
 
 
 def test_a_device_list_is_read_to_its_end():
-    """A line of another shape, and the one that allows all, are followed by others."""
+    """Lines after a malformed one, or after the one that allows everything, are read too."""
     text = "odd\n\na *:* rwm\nc 1:3 rw\nc 1:3 m\nb 8:* r\n"
     assert devices_rules.listed(text) == (True, {("c", 1, 3): {"r", "w", "m"}, ("b", 8, -1): {"r"}})
 
@@ -45,7 +45,7 @@ def test_arithmetic_that_no_filter_has():
 
 
 class Busy:
-    """A cgroup file that answers with errors before it takes the value."""
+    """A cgroup file that fails a number of times before it accepts the value."""
 
     def __init__(self, *numbers):
         self.numbers = list(numbers)
@@ -104,7 +104,7 @@ def test_a_closed_connection_has_no_descriptor(tmp_path):
 
 @pytest.fixture
 def level(monkeypatch):
-    """level(kind, resources): what the preparer of version 2 writes into a new level of this type."""
+    """level(kind, resources): what the preparer for version 2 writes into a new level of this type."""
 
     def use(kind, resources):
         written = []
@@ -146,7 +146,7 @@ def test_a_user_namespace_for_mappings_leaves_nothing_open():
 
 @pytest.mark.parametrize("text", ["A===", "AAA", "AA A", "A" * 65540, "AA-_"])
 def test_what_is_not_base64(text):
-    """Each rule alone: at most two signs of padding, groups of four, known digits, a bounded length."""
+    """One rule at a time: at most two padding characters, groups of four, known digits, a bounded length."""
     assert profile._base64(text) is None
 
 
@@ -232,7 +232,7 @@ def test_a_set_of_capabilities_lies_within_another(monkeypatch, inner, outer):
 
 
 def test_flags_that_share_a_bit_are_named_once():
-    """rslave and rshared of one mount both have MS_REC: a plan for people names what each says, and no other flag."""
+    """rslave and rshared on one mount both set MS_REC: the readable plan names the flags of both, and no others."""
     shown = plan_command.named(
         {"destination": "/x", "propagation": [constants.MS_REC | constants.MS_SLAVE, constants.MS_REC | constants.MS_SHARED]}
     )

@@ -14,7 +14,7 @@ DEVICES = [(kind, major, minor, letter) for kind in "bc" for major in (1, 2, 3) 
 
 
 def answer(listed, kind, major, minor, letter):
-    """The last rule that names the device and the letter; none: denied."""
+    """The answer of the last rule that names the device and the letter; without one it is denied."""
     for allow, other, a, b, access in reversed(listed):
         if other in ("a", kind) and a in (-1, major) and b in (-1, minor) and letter in access:
             return allow
@@ -27,7 +27,7 @@ def answers(listed):
 
 @given(rules, news)
 def test_it_means_what_appending_means(listed, new):
-    """But for mknod, which the built-in rules allow for all, and which a denial then leaves alone."""
+    """Except for mknod: the built-in rules allow it for all devices, and a denial does not change that."""
     assert [a for d, a in zip(DEVICES, answers(with_rule(listed, new)), strict=True) if d[3] != "m"] == [
         a for d, a in zip(DEVICES, answers([*listed, new]), strict=True) if d[3] != "m"
     ]
@@ -54,4 +54,4 @@ def test_a_builtin_device_is_denied_but_not_its_node():
     before = [list(rule) for _path, rule in DEFAULTS]
     after = with_rule(before, [False, "c", 1, 5, "rwm"])
     assert not may(after, "c", 1, 5, "r") and not may(after, "c", 1, 5, "w") and may(after, "c", 1, 5, "m")
-    assert [False, "c", 1, 5, "rw"] not in after, "no rule allows it any more, so none has to deny it"
+    assert [False, "c", 1, 5, "rw"] not in after, "no rule allows it any longer, so none has to deny it"

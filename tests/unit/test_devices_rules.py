@@ -1,4 +1,4 @@
-"""cgroup/devices_rules.py and devices_bpf.py: the meaning of a list of device rules. The eBPF program runs on a small simulator."""
+"""cgroup/devices_rules.py and devices_bpf.py: the meaning of a list of device rules. The eBPF program runs in a small simulator."""
 
 import itertools
 import struct
@@ -36,7 +36,7 @@ def lines(rules):
         ([[True, "b", 8, -1, "r"]], False, ["b 8:* r"]),
         ([[True, "a", -1, -1, "r"]], False, ["b *:* r", "c *:* r"]),  # never read as "allow everything"
         ([[True, "a", 8, 0, "rwm"]], False, ["b 8:0 rwm", "c 8:0 rwm"]),
-        ([[True, "c", 10, 229, "rwm"], [False, "c", -1, -1, "rw"]], False, ["c 10:229 m"]),  # a wider one that comes later
+        ([[True, "c", 10, 229, "rwm"], [False, "c", -1, -1, "rw"]], False, ["c 10:229 m"]),  # a wider rule that comes later
         ([[True, "c", 10, 229, "rwm"], [True, "c", 1, 3, "r"], [False, "c", 10, -1, "rwm"]], False, ["c 1:3 r"]),
         ([[True, "b", 1, 3, "w"], [False, "a", -1, -1, "rw"]], False, []),
         ([ALLOW_ALL, [False, "c", 10, 229, "rwm"], [True, "c", -1, 229, "rm"]], True, ["c 10:229 w"]),
@@ -90,7 +90,7 @@ def test_docker_sends_its_list_twice():
         ([[True, "c", -1, -1, "rwm"], [False, "c", 1, 3, "w"], DENY_ALL], False),
     ],
 )
-def test_v1_can_not_punch_holes(rules, refused):
+def test_v1_cannot_make_exceptions_of_exceptions(rules, refused):
     if not refused:
         devices_rules.check_v1(rules)
         return
@@ -104,7 +104,7 @@ def test_v1_can_not_punch_holes(rules, refused):
 
 
 def run(code, kind, access, major, minor):
-    """An eBPF machine for the instructions that devices_bpf writes. Returns r0."""
+    """An eBPF interpreter for the instructions that devices_bpf emits. Returns r0."""
     insns = list(struct.iter_unpack("=BBhi", code))
     context = {0: {"b": 1, "c": 2}[kind] | access << 16, 4: major, 8: minor}
     registers = [0] * 11
@@ -141,7 +141,7 @@ BITS = {"m": 1, "r": 2, "w": 4}
 
 
 def meaning(rules, kind, access, major, minor):
-    """The definition: each letter is answered by the last rule that names the device and the letter; none denies."""
+    """The definition: the last rule that names the device and the letter decides; without one it is denied."""
     for letter, bit in BITS.items():
         if not access & bit:
             continue
@@ -171,7 +171,7 @@ def test_program_means_what_the_rules_mean(rules):
 
 
 def on_v1(found, kind, letter, major, minor):
-    """What the kernel answers: an exception that names the device and the letter turns the default round."""
+    """The kernel's answer: an exception that names the device and the letter reverses the default."""
     named = any(k == kind and a in (-1, major) and b in (-1, minor) and letter in access for (k, a, b), access in found.exceptions.items())
     return named != found.default
 

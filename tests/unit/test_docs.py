@@ -1,4 +1,4 @@
-"""The generated pages of docs/ are up to date with the code, and no link of any page is broken."""
+"""The generated pages in docs/ are up to date, and no page has a broken link."""
 
 import subprocess
 import sys

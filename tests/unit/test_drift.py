@@ -1,4 +1,4 @@
-"""Equality of control file values, ids as seen from inside, differences of two documents."""
+"""Comparison of control file values, ids as seen from inside, differences between two documents."""
 
 import pytest
 
@@ -75,7 +75,7 @@ def test_settings(planned, seen, same):
     assert settings.same(planned, seen) is same
 
 
-def test_environments_are_not_told():
+def test_values_of_environment_variables_are_hidden():
     rows = documents.rows(
         {"process": {"env": ["A=1"]}}, {"process": {"env": ["A=2", "B=3"]}, "hooks": {"poststop": [{"path": "/h", "env": ["C=4"]}]}}
     )
@@ -86,7 +86,7 @@ def test_environments_are_not_told():
     assert documents.rows({}, {"process": {"user": {"uid": 1}}})[0]["seen"] == {"user": {"uid": 1}}
 
 
-def test_what_a_v1_list_says():
+def test_device_list_of_v1():
     from pyrunc.cgroup import devices_rules
 
     assert devices_rules.listed("c 1:3 rwm\nc *:* m\nc 1:3 r\n") == (False, {("c", 1, 3): set("rwm"), ("c", -1, -1): {"m"}})

@@ -49,7 +49,7 @@ def test_the_largest_device_numbers(kind):
 
 
 def memory_refused(memory, version=1):
-    """Which of the limits does not go with the others; None if they fit."""
+    """Which of the limits conflicts with the others; None if they are consistent."""
     try:
         limits.check_memory(memory, version)
     except Refusal as e:
@@ -99,7 +99,7 @@ def test_a_tuple_has_the_values_of_its_type():
 # ---- devices, users, id maps
 
 
-def test_devices_after_one_that_is_made_otherwise():
+def test_devices_after_one_that_is_created_elsewhere():
     given = [{"path": path, "type": "c", "major": 1, "minor": 3} for path in ("/dev/ptmx", "/dev/console", "/dev/own")]
     for plans, made in (({"terminal": {"uid": 0}}, ["/dev/own"]), ({}, ["/dev/console", "/dev/own"])):
         nodes = [node["path"] for node in devices.plan({"/linux/devices": given}, Ctx(plans))["nodes"]]
@@ -171,7 +171,7 @@ def test_the_label_of_a_mount(mount, label, data):
 
 @pytest.mark.parametrize(("more", "refused"), [(0, False), (1, True)])
 def test_options_that_just_fit_a_page(more, refused):
-    """What the kernel copies is all words with a comma or NUL behind each."""
+    """The kernel copies all words, each followed by a comma or NUL."""
     words = ["a=" + "x" * 100, "b=" + "x" * (PAGE - 106 + more)]
     if refused:
         with pytest.raises(Refusal) as caught:
@@ -230,7 +230,7 @@ def test_one_level_up(tmp_path):
         ("auto", 1000, False, "cgroupfs", False, True),
     ],
 )
-def test_whose_rights_may_be_missing(monkeypatch, asked, euid, in_userns, manager, with_init, rootless):
+def test_when_a_container_counts_as_rootless(monkeypatch, asked, euid, in_userns, manager, with_init, rootless):
     monkeypatch.setattr(hierarchies, "pid_1_is_in_our_userns", lambda: with_init)
     ctx = types.SimpleNamespace(options={"rootless": asked}, euid=euid, in_userns=in_userns)
     assert cgroups._rootless(ctx, manager) is rootless
@@ -240,7 +240,7 @@ def test_whose_rights_may_be_missing(monkeypatch, asked, euid, in_userns, manage
 def test_the_user_namespace_of_pid_1():
     try:
         shared = os.readlink("/proc/1/ns/user") == os.readlink("/proc/self/ns/user")
-    except PermissionError:  # it has rights that this process has not
+    except PermissionError:  # it has privileges that this process lacks
         shared = False
     assert hierarchies.pid_1_is_in_our_userns() is shared
 
@@ -262,7 +262,7 @@ def test_whether_a_child_has_ended():
     os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
     assert spawn._unfinished(pidfd) is False
     os.waitpid(child, 0)
-    assert spawn._unfinished(pidfd) is False, "it has been waited for"
+    assert spawn._unfinished(pidfd) is False, "it has been reaped"
     os.close(pidfd)
 
 

@@ -1,4 +1,4 @@
-"""engine/engines.py: names and engines from annotations and from the engines' own files."""
+"""engine/engines.py: names and engines, from annotations and from the files of the engines."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def test_podman(tmp_path: pathlib.Path) -> None:
     )
     assert named("podman", {}, "%s/overlay/x/merged" % tmp_path) == ("calm", None)
     (tmp_path / "overlay-containers/volatile-containers.json").write_text(json.dumps([{"id": "v", "names": ["brief"]}]))
-    assert named("podman", {}, "%s/overlay/x/merged" % tmp_path, "v") == ("brief", None), "of podman run --rm"
+    assert named("podman", {}, "%s/overlay/x/merged" % tmp_path, "v") == ("brief", None), "a container of podman run --rm"
 
 
-def test_where_docker_was_told_to_keep_its_files(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """exec-root of daemon.json, and another containerd namespace."""
+def test_docker_with_another_exec_root(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """exec-root in daemon.json, and another containerd namespace."""
     (tmp_path / "run/runtime-runc/remapped").mkdir(parents=True)
     (tmp_path / "daemon.json").write_text(json.dumps({"exec-root": str(tmp_path / "run")}))
     monkeypatch.setattr(engines, "DOCKER_CONFIG", str(tmp_path / "daemon.json"))
@@ -66,7 +66,7 @@ def test_where_docker_was_told_to_keep_its_files(tmp_path: pathlib.Path, monkeyp
         ({}, ""),
     ],
 )
-def test_who_made_it(annotations: dict[str, str], engine: str) -> None:
+def test_the_engine_of_a_container(annotations: dict[str, str], engine: str) -> None:
     assert engines._manager(annotations) == engine
 
 
@@ -97,7 +97,7 @@ def test_a_container_of_crun(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyP
     folder = tmp_path / "ns/one"
     folder.mkdir(parents=True, mode=0o700)
     (tmp_path / "ns").chmod(0o700)
-    pid = store.PID_MAX if ended else os.getpid()  # no process has the first number
+    pid = store.PID_MAX if ended else os.getpid()  # no process has the pid PID_MAX
     (folder / "status").write_text(json.dumps({"pid": pid, "bundle": "/b", "rootfs": "/b/rootfs"}))
     found = engines._foreign("containerd", str(tmp_path / "ns"), "one")
     assert found is not None

@@ -11,7 +11,7 @@ import pytest
 import harness
 from pyrunc.linux import _syscalls
 
-# Names that others build on; each has a sentence of help that begins with its signature.
+# The functions that other code uses; the help text of each begins with its signature.
 FUNCTIONS = """bpf_prog_attach bpf_prog_detach bpf_prog_get_fd_by_id bpf_prog_load bpf_prog_query capget capset clone3 close_range
 execveat fchmodat2 fchownat finish fsconfig fsmount fsopen fspick fstatfs get_mempolicy getcwd_raw ioprio_get ioprio_set is_sealed_file json
 join_session_keyring keyctl keyctl_describe landlock_add_rule landlock_create_ruleset landlock_restrict_self mount mount_setattr
@@ -21,7 +21,7 @@ wipe_environ""".split()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_function_is_there_and_says_how_it_is_called(name):
+def test_every_function_exists_and_documents_its_signature(name):
     assert getattr(_syscalls, name).__doc__.startswith(name + "(")
 
 
@@ -133,7 +133,7 @@ def test_limits_out_of_range(value):
     ],
 )
 def test_operations_are_checked_before_the_first_is_carried_out(op):
-    """The umask would be seen here if anything had been run."""
+    """If any operation had been carried out, the umask would have changed."""
     before = os.umask(0o022)
     try:
         with pytest.raises((TypeError, ValueError, OverflowError)):
@@ -154,13 +154,13 @@ def test_finish_comes_back_and_takes_lists_too():
 
 
 def test_a_large_environment_is_copied():
-    """More than one block of memory, one string larger than a block."""
+    """It needs more than one block of memory, and one string is larger than a block."""
     env = ["V%d=%s" % (i, "x" * 1000) for i in range(500)] + ["B=" + "y" * 300000]
     with pytest.raises(ValueError):
         _syscalls.finish((("UMASK", 0o022), ("EXEC", ("a",), env), ("EXEC", (), ())), -1)
 
 
-def test_the_face_for_type_checkers_names_the_same_functions():
+def test_the_stub_names_the_same_functions():
     import ast
 
     with open(_syscalls.__file__.replace(".abi3.so", ".pyi")) as file:
@@ -168,8 +168,8 @@ def test_the_face_for_type_checkers_names_the_same_functions():
     assert found == set(FUNCTIONS)
 
 
-def test_pip_builds_it_of_the_same_files():
-    """pyproject.toml names what the Makefile names: `pip install` would else make an extension that can't be loaded."""
+def test_pip_builds_it_from_the_same_files():
+    """pyproject.toml names the same sources as the Makefile: otherwise `pip install` builds an extension that can't be loaded."""
     with open(harness.ROOT / "pyproject.toml", "rb") as file:
         (module,) = tomllib.load(file)["tool"]["setuptools"]["ext-modules"]
     line = next(row for row in (harness.ROOT / "Makefile").read_text().splitlines() if row.startswith("EXT_SOURCES"))

@@ -10,12 +10,12 @@ from pyrunc.linux import _syscalls
 
 STUB = Path(_syscalls.__file__.replace(".abi3.so", ".pyi"))
 CSRC = STUB.parents[2] / "csrc"
-SOURCES = ("mount.c", "file.c", "process.c", "bpf.c", "ops.c", "spawn.c", "procfs.c", "json.c")  # what syscalls.c joins
+SOURCES = ("mount.c", "file.c", "process.c", "bpf.c", "ops.c", "spawn.c", "procfs.c", "json.c")  # the tables that syscalls.c joins
 TYPES = {"i": "int", "I": "int", "k": "int", "K": "int", "L": "int", "s": "str", "O": None, "O&": None, "y#": "bytes", "z#": "bytes | None"}
 
 
 def rows():
-    """{name: (C function, is without arguments, takes keywords, help)} of the method tables."""
+    """{name: (C function, takes no arguments, takes keywords, help)} of the method tables."""
     found = {}
     row = re.compile(r'\{"(\w+)",\s*(?:\(PyCFunction\)\(void \(\*\)\(void\)\))?(\w+),\s*([A-Z_| ]+),\s*((?:"(?:[^"\\]|\\.)*"\s*)+)\}')
     for source in SOURCES:
@@ -41,17 +41,17 @@ def letters(format):
 
 
 def parsed(source, function):
-    """(letters, required, keywords or None) of the call in the body of a C function that reads its arguments."""
+    """(letters, required, keywords or None) of the call that parses the arguments in the body of a C function."""
     text = (CSRC / source).read_text()
     body = text[text.index("static PyObject *%s(" % function) :]
     body = body[: body.index("\n}\n")]
     call = re.search(r'PyArg_ParseTuple(?:AndKeywords)?\(\s*args,[^"]*"([^":;]*):(\w+)"', body)
-    assert call, "%s does not read its arguments" % function
+    assert call, "%s does not parse its arguments" % function
     names = re.search(r"static char \*names\[\] = \{([^}]*)\}", body)
     return (*letters(call[1]), re.findall(r'"(\w+)"', names[1]) if names else None, call[2])
 
 
-def test_the_tables_are_all_of_the_extension():
+def test_the_tables_cover_the_whole_extension():
     public = {name for name in dir(_syscalls) if callable(getattr(_syscalls, name)) and not name.startswith("_")}
     assert set(ROWS) == set(FACE) == public
 
@@ -65,23 +65,23 @@ def test_arguments(name):
         assert not positional and not both
         return
     found, required, keywords, label = parsed(source, function)
-    assert label == name, "the name in messages"
+    assert label == name, "the name used in error messages"
     if takes_keywords:
         assert [argument.arg for argument in both] == keywords and not positional
     else:
-        assert not both, "positional arguments stand before /"
+        assert not both, "positional arguments come before /"
         assert keywords is None
     arguments = both if takes_keywords else positional
     assert len(arguments) == len(found)
-    assert len(face.defaults) == len(found) - required, "which may be left out"
+    assert len(face.defaults) == len(found) - required, "the optional arguments"
     for argument, letter in zip(arguments, found, strict=True):
         if TYPES[letter] is not None:
             assert ast.unparse(argument.annotation) == TYPES[letter], argument.arg
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_help_says_the_same_names(name):
-    """The first line of help is a signature: the names and defaults of the stub."""
+def test_help_has_the_same_signature(name):
+    """The first line of the help text is the signature, with the names and defaults of the stub."""
     text = ROWS[name][4]
     assert getattr(_syscalls, name).__doc__ == text
     signature = text[: text.index("\n")] if "\n" in text else text
@@ -99,7 +99,7 @@ def test_help_says_the_same_names(name):
 
 @pytest.mark.parametrize("name", [name for name, row in ROWS.items() if not row[3]])
 def test_one_argument_too_many(name):
-    """What the tables say is what the extension does."""
+    """The extension behaves as the tables say."""
     count = len(FACE[name].args.posonlyargs)
     with pytest.raises(TypeError):
         getattr(_syscalls, name)(*[None] * (count + 1))

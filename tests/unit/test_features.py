@@ -18,7 +18,7 @@ RUN = "import sys; sys.path.insert(0, %r); from pyrunc.commands import features;
 
 
 def printed(given=None, package=ROOT / "runtime", **kw):
-    """(stdout, stderr) of the command in a separate process, isolated and without an environment."""
+    """(stdout, stderr) of the command in a separate, isolated process without an environment."""
     script = RUN % (str(package), given or {})
     done = subprocess.run(["/usr/bin/python3", "-I", "-S", "-c", script], capture_output=True, env={}, timeout=30, **kw)
     assert done.returncode == 0, done.stderr
@@ -42,7 +42,7 @@ def test_versions(document):
 
 
 def test_lists_are_those_of_the_parts(document):
-    """What is listed is recognised, and what is recognised is listed."""
+    """Everything listed is recognised, and everything recognised is listed."""
     linux = document["linux"]
     seccomp = linux["seccomp"]
     assert set(document["hooks"]) == set(hooks.KINDS)
@@ -60,13 +60,13 @@ def test_lists_are_those_of_the_parts(document):
 
 
 def test_every_option_is_recognised(document):
-    """An unknown word would become data for the file system."""
+    """An unknown option would be passed to the file system as data."""
     for word in document["mountOptions"]:
         assert options.parse([word])["data"] == [], word
 
 
 def test_lists_are_those_of_the_specification(document):
-    """The enumerations of the config schema: a shorter list would reject a config that the specification allows."""
+    """They have the enumerations of the config schema: a shorter list would reject a config that the specification allows."""
     config: Any = schema_table.ROOTS["config"]
     linux = config[2]["linux"][2]
     assert set(document["linux"]["namespaces"]) == set(linux["namespaces"][1][2]["type"][1])
@@ -77,7 +77,7 @@ def test_lists_are_those_of_the_specification(document):
 
 
 def test_what_callers_look_for(document):
-    """containerd, cri-o, moby and nerdctl: recursive read-only, id-mapped mounts, checkpoint."""
+    """containerd, cri-o, moby and nerdctl check for recursive read-only mounts, id-mapped mounts and checkpoint."""
     assert {"rro", "idmap", "ridmap", "rbind", "tmpcopyup"} <= set(document["mountOptions"])
     assert document["linux"]["mountExtensions"]["idmap"]["enabled"] is True
     assert document["linux"]["netDevices"]["enabled"] is True

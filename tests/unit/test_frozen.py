@@ -17,7 +17,7 @@ from pyrunc import cli
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RUNTIME = ROOT / "runtime"
 CSRC = RUNTIME / "csrc"
-# Tried, and done without where it is missing: python-prctl's half, and the name that _sha2 had in 3.11.
+# Optional imports, which may be missing: the C module of python-prctl, and the name of _sha2 in 3.11.
 OPTIONAL = {"_prctl", "_sha256"}
 IN_THE_HELPER = {"pyrunc.oci.explain"}
 
@@ -30,7 +30,7 @@ NAMES = {name for name, _path, _package in MODULES}
 
 
 def built_in():
-    """Modules of inittab.c, and what the interpreter's core freezes for itself."""
+    """Modules in inittab.c, and those that the interpreter itself freezes."""
     text = (CSRC / "inittab.c").read_text()
     listed = re.search(r"#define MODULES\(X\)(.*?)\n\n", text, re.S).group(1)
     return set(re.findall(r"X\((\w+)\)", listed)) | {"marshal", "_warnings", "builtins", "sys", "pyrunc.linux._syscalls"}
@@ -45,12 +45,12 @@ def test_every_import_is_frozen_or_built_in(name, path):
             wrong += [alias.name for alias in node.names if alias.name not in known]
         elif isinstance(node, ast.ImportFrom) and node.module not in known:
             wrong.append(node.module)
-    assert not wrong, "%s imports what the compiled launcher has not: %s (csrc/inittab.c lists what it has)" % (name, wrong)
+    assert not wrong, "%s imports modules that the compiled launcher lacks: %s (csrc/inittab.c lists those that it has)" % (name, wrong)
 
 
 @pytest.mark.parametrize("name, path", [(n, p) for n, p, _ in MODULES if n not in IN_THE_HELPER], ids=lambda x: x if "/" not in x else "")
-def test_nothing_reads_docstrings_or_files_of_its_own(name, path):
-    """Both are gone in the frozen package; install_paths.home alone knows what that means."""
+def test_no_module_reads_docstrings_or_its_own_file(name, path):
+    """The frozen package has neither; only install_paths.home deals with that."""
     words = set(re.findall(r"__doc__|__file__|pkgutil|importlib", pathlib.Path(path).read_text()))
     assert not words or name in ("pyrunc.install_paths", "pyrunc.seal"), words
 
@@ -103,7 +103,7 @@ def test_generated_files_are_the_same_each_time(tmp_path):
 
 
 def test_sha2(tmp_path):
-    """csrc/sha2.c against hashlib, over lengths around the ends of blocks."""
+    """csrc/sha2.c agrees with hashlib for lengths around block boundaries."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("this machine has no C compiler")
@@ -133,7 +133,7 @@ def test_sha2(tmp_path):
 
 
 def codes(made):
-    """All code objects of a module."""
+    """All code objects in a module."""
     yield made
     for constant in made.co_consts:
         if isinstance(constant, type(made)):
@@ -141,18 +141,18 @@ def codes(made):
 
 
 def test_hot_functions_exist():
-    """A name that is gone costs a little time and nothing else, so some may be; tools/hot_code.py writes the list anew."""
+    """A name that no longer exists only costs a little time, so a few may be missing; tools/hot_code.py updates the list."""
     listed = set(freeze.Groups(("--groups",)).numbers)
     there = set()
     for name, path, _package in MODULES:
         made = compile(pathlib.Path(path).read_text(), path, "exec", dont_inherit=True)
         there |= {(name, code.co_qualname) for code in codes(made)}
     assert len(listed) > 300
-    assert len(listed - there) <= len(listed) // 20, "run tools/hot_code.py: %s are gone" % sorted(listed - there)
+    assert len(listed - there) <= len(listed) // 20, "run tools/hot_code.py: %s no longer exist" % sorted(listed - there)
 
 
-def test_groups_are_what_c_takes_them_for():
-    """The mark of a function, the number of groups and the order of the places."""
+def test_groups_agree_with_the_c_sources():
+    """The mark on a function, the number of groups and the order of the places."""
     tuning, heap, header = ((CSRC / name).read_text() for name in ("tuning_313.c", "heap.c", "heap.h"))
     assert int(re.search(r"#define GROUP_SHIFT (\d+)", tuning)[1]) == freeze.GROUP_SHIFT
     assert int(re.search(r"#define GROUP_MASK (\d+)", tuning)[1]) == freeze.MOST_GROUPS

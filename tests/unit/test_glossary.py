@@ -18,15 +18,15 @@ def test_walks_the_schema():
 
 
 @pytest.mark.parametrize("place", [p for p in PLACES if p.count("/") < 4 and not p.endswith("*")])
-def test_each_property_is_told(place):
-    """Near the top each property has its own row, or its parent's row covers its members."""
+def test_each_property_is_explained(place):
+    """Near the top of the config, each property has its own row, or its parent's row covers its members."""
     text, _calls = glossary.words(place)
     assert text.endswith((".", "…")) and (
         place in DIRECT or place.rpartition("/")[0].replace("/*", "") in glossary.WORDS or glossary.files(place)
     ), place
 
 
-def test_nothing_else_is_told():
+def test_nothing_else_is_explained():
     assert [k for k in glossary.WORDS if k not in PLACES and not any(glossary._fits(p, k) for p in PLACES)] == []
     assert [k for k in glossary.FILES if k not in PLACES] == []
     assert [p for p, _ in glossary.SECTIONS if p and p not in PLACES] == []
@@ -50,7 +50,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("version, column", [(1, 0), (2, 1)])
 def test_files_are_those_that_the_drivers_write(version, column):
-    """The drivers themselves say which files a full set of limits becomes."""
+    """The drivers list the files that they write for a full set of limits."""
     keys = ("cpuset", "memory", "cpu", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "rdma")
     paths = {"unified": "/none"} if version == 2 else {key: "/none" for key in keys}
     found = cgroup_preview.files({"cgroups": {"paths": paths, "version": version}, "resources": LIMITS})
@@ -62,7 +62,7 @@ def test_files_are_those_that_the_drivers_write(version, column):
     told = {name for row in glossary.FILES.values() for name in re.findall(r"\b[a-z_]+\.[a-zSIZE_.]+", row[column])}
     assert told - names - {"io.bfq.weight"} == set(), "no driver writes them"
     beside = {"hugetlb.SIZE.rsvd.max", "hugetlb.SIZE.rsvd.limit_in_bytes", "blkio.leaf_weight_device", "devices.allow", "devices.deny"}
-    assert names - told - beside == set(), "nobody tells of them"
+    assert names - told - beside == set(), "the glossary does not mention them"
 
 
 def test_canonical():

@@ -1,4 +1,4 @@
-"""The host side's end of the handshake, where the other side leaves a child in its place."""
+"""The host side of the handshake when the process at the other end leaves a child in its place."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from pyrunc.errors import Bug
 
 
 class Cancel:
-    """engine.signals.Cancel of a command that nobody stops."""
+    """engine.signals.Cancel for a command that is not interrupted."""
 
     def __init__(self):
         self.wake_fd, self.writer = os.pipe()
@@ -39,7 +39,7 @@ def pair():
 
 @pytest.fixture
 def ended():
-    """The pidfd of a process that has ended."""
+    """The pidfd of a process that has exited."""
     pid = os.posix_spawn("/bin/true", ["true"], {})
     fd = os.pidfd_open(pid)
     os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)
@@ -60,13 +60,13 @@ def died(_data):
     raise Died
 
 
-def test_the_end_of_a_process_whose_child_holds_the_socket(cancel, pair, ended):
+def test_a_process_ends_while_its_child_holds_the_socket(cancel, pair, ended):
     ours, _theirs = pair  # the other end is still open
     with pytest.raises(Died):
         handshake.serve(ours, cancel, {handshake.END: died}, ended)
 
 
-def test_what_it_has_said_before_comes_first(cancel, pair, ended):
+def test_messages_sent_before_the_end_are_handled_first(cancel, pair, ended):
     ours, theirs = pair
     theirs.sock.send(record(handshake.C_CLONED, 7))
     theirs.sock.send(record(handshake.C_READY))
@@ -84,8 +84,8 @@ def test_hang_up_ends_a_wait(pair):
     ours.hang_up()
 
 
-def test_a_child_in_its_place_sends_no_stamps(cancel, pair, ended):
-    """What init was trusted with its child is not: neighbours may control it."""
+def test_a_child_in_place_of_init_may_not_send_stamps(cancel, pair, ended):
+    """The child is not trusted the way init is: other containers may control it."""
     ours, theirs = pair
     theirs.sock.send(record(handshake.C_CLONED, 7))
     theirs.send(handshake.STAMPS, [])
@@ -94,7 +94,7 @@ def test_a_child_in_its_place_sends_no_stamps(cancel, pair, ended):
 
 
 def test_what_only_init_may_send():
-    """All that init sends but what its child needs: the listener, that it is ready, that it fails."""
+    """Everything that init sends, except for what its child needs too: the listener, readiness and failure."""
     text = (harness.ROOT / "runtime/pyrunc/engine/handshake.py").read_text()
     sent = {getattr(handshake, name) for name in re.findall(r"[A-Z_]+", re.findall(r"^(ASK.*|C_FAIL.*) = ", text, re.M)[0])}
     sent |= {handshake.C_FAIL, handshake.C_READY, handshake.C_LISTENER, handshake.C_SYNC, handshake.C_CLONED}

@@ -17,7 +17,7 @@ CLONED = b"P" + bytes(handshake.RECORD_SIZE - 1)
 
 
 class Woken:
-    """Signals that ask for nothing: the descriptor behind them is readable again and again, until close()."""
+    """Signals that ask for nothing: the descriptor becomes readable again and again, until close()."""
 
     def __init__(self) -> None:
         self.wake_fd, self.write_fd = os.pipe()
@@ -53,7 +53,7 @@ def woken() -> Iterator[Woken]:
 @pytest.fixture
 def links() -> Iterator[tuple[handshake.Link, handshake.Link]]:
     ours, theirs = handshake.pair()
-    end = threading.Timer(harness.WATCHDOG, theirs.sock.shutdown, [2])  # a serve() without its limit ends with this
+    end = threading.Timer(harness.WATCHDOG, theirs.sock.shutdown, [2])  # ends a serve() that ignores its limit
     end.start()
     yield ours, theirs
     end.cancel()
@@ -67,7 +67,7 @@ def served(link: handshake.Link, cancel: Any, answer: Callable[[Any], Any]) -> N
     handshake.serve(link, cancel, handlers)
 
 
-def test_the_limit_holds_whatever_comes_in_between(links: tuple[handshake.Link, handshake.Link], woken: Woken) -> None:
+def test_signals_do_not_extend_the_limit(links: tuple[handshake.Link, handshake.Link], woken: Woken) -> None:
     ours, theirs = links
     theirs.sock.send(CLONED)
     theirs.sock.send(SYNC)
@@ -75,7 +75,7 @@ def test_the_limit_holds_whatever_comes_in_between(links: tuple[handshake.Link, 
         served(ours, woken, lambda _record: None)
 
 
-def test_without_a_limit_the_end_is_waited_for(links: tuple[handshake.Link, handshake.Link], woken: Woken) -> None:
+def test_without_a_limit_it_waits_for_the_end(links: tuple[handshake.Link, handshake.Link], woken: Woken) -> None:
     ours, theirs = links
     theirs.sock.send(SYNC)
     answered = []
@@ -88,7 +88,7 @@ def test_without_a_limit_the_end_is_waited_for(links: tuple[handshake.Link, hand
     assert answered == [handshake.C_SYNC]
 
 
-def test_going_on_is_one_byte(links: tuple[handshake.Link, handshake.Link]) -> None:
+def test_go_on_sends_one_byte(links: tuple[handshake.Link, handshake.Link]) -> None:
     ours, theirs = links
     ours.go_on()
     assert theirs.sock.recv(100) == b"c"

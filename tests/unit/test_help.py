@@ -1,4 +1,4 @@
-"""`--help` fits a screen, explains every option and gives examples that the parser accepts; its tables refer only to existing options."""
+"""`--help` fits on a screen, explains every option and has examples that the parser accepts; its tables only name existing options."""
 
 import shlex
 
@@ -27,7 +27,7 @@ def test_every_option_is_explained(command):
 
 @pytest.mark.parametrize("command", ["", *cli.COMMANDS])
 def test_examples_are_command_lines(command):
-    """Each is taken by the parser, is about its command, and says more than the usage. (A redirection is the shell's.)"""
+    """The parser accepts each of them, and each is about its command. (A redirection is left to the shell.)"""
     examples = help_data.EXAMPLES[command]
     assert 1 <= len(examples) <= 3
     for line in examples:
@@ -48,7 +48,7 @@ def test_each_command_is_in_one_group():
     assert sorted(name for _title, names in help_data.GROUPS for name in names) == sorted(cli.COMMANDS)
 
 
-def test_words_of_docker_are_no_commands_of_ours():
+def test_commands_of_docker_are_not_commands_of_pyrunc():
     assert not set(help_data.ELSEWHERE) & set(cli.COMMANDS)
 
 
@@ -61,8 +61,8 @@ def test_the_tables_name_what_exists():
         assert name in (cli.COMMANDS[command].options if command else options), key
 
 
-def test_formats_are_those_that_the_command_takes():
-    """What is offered for --format is what the command's own check lets through."""
+def test_offered_formats_are_accepted():
+    """The values that are offered for --format are those that the command accepts."""
     for command, row in cli.COMMANDS.items():
         if "format" not in row.options:
             continue

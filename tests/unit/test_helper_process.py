@@ -1,4 +1,4 @@
-"""The helper process: its arguments and results, objects that cannot be transferred, and that it does not outlive its caller."""
+"""The helper process: its arguments and results, what is not passed on to it, and that it does not outlive its caller."""
 
 import os
 import select
@@ -17,7 +17,7 @@ CONFIG = {"document": {"ociVersion": "1.0.0"}, "what": "config"}
 
 @pytest.fixture(autouse=True)
 def helpers(tmp_path, monkeypatch):
-    """A package of helpers made for the tests, beside the real ones: `probe` does what its payload says."""
+    """A package of test helpers next to the real ones: `probe` does what its payload says."""
     tree = tmp_path / "pyrunc"
     (tree / "helper").mkdir(parents=True)
     for name in ("errors.py", "jsonio.py", "fileio.py", "install_paths.py", "json_errors.py", "__init__.py", "oci", "linux", "specs"):
@@ -75,8 +75,8 @@ def test_schema():
     assert [p["pointer"] for p in helper_process.call("schema", {"document": {}, "what": "config"})] == ["/ociVersion"]
 
 
-def test_nothing_else_gets_across(tmp_path):
-    """Not the caller's environment, its descriptors (be they inheritable), its ignored signals, its working directory's modules."""
+def test_nothing_else_is_passed_on(tmp_path):
+    """Not the caller's environment, its descriptors (not even inheritable ones), its ignored signals, or modules in its working directory."""
     here = tmp_path / "cwd"
     here.mkdir()
     (here / "json.py").write_text("raise SystemExit('taken from the working directory')")
@@ -96,13 +96,13 @@ def test_nothing_else_gets_across(tmp_path):
         del os.environ["PYTHONPATH"]
         os.close(fd)
     assert seen["env"] in (helper_process.ENV, {**helper_process.ENV, "LC_CTYPE": "C.UTF-8"})
-    assert [n for n in seen["fds"] if n > 2] in ([3], [])  # the one that lists the directory
-    assert set(seen["ignored"]) <= {signal.SIGPIPE, signal.SIGXFSZ}  # Python's own doing
+    assert [n for n in seen["fds"] if n > 2] in ([3], [])  # the descriptor that lists the directory
+    assert set(seen["ignored"]) <= {signal.SIGPIPE, signal.SIGXFSZ}  # set by Python itself
     assert seen["blocked"] == []
     assert str(here) not in seen["path"] and "" not in seen["path"]
 
 
-def test_errors_come_back_as_they_are():
+def test_errors_come_back_unchanged():
     with pytest.raises(errors.Refusal) as refusal:
         helper_process.call("probe", {"act": "refuse"})
     assert (refusal.value.words, refusal.value.pointer, refusal.value.hint) == ("no", "/a/b", "hint")
@@ -152,7 +152,7 @@ def test_time_limit_ends_it():
 
 
 def test_it_dies_with_its_caller():
-    """The caller is killed while the helper works; the end of a pipe that only the helper has tells when that is gone."""
+    """The caller is killed while the helper works. Only the helper holds one end of a pipe, so the pipe is closed when it is gone."""
     r, w = os.pipe()
     script = (
         "import sys, os; sys.path.insert(0, %r); from pyrunc import helper_process, install_paths; install_paths.home = lambda: %r\n"
@@ -170,13 +170,13 @@ def test_it_dies_with_its_caller():
     caller.kill()
     caller.wait()
     caller.stdout.close()
-    assert select.select([r], [], [], 30)[0], "the helper lives on"
+    assert select.select([r], [], [], 30)[0], "the helper is still running"
     assert os.read(r, 1) == b""
     os.close(r)
 
 
 def test_closed_standard_streams():
-    """A caller without descriptors 0 to 2: the pipes must not be taken for them."""
+    """A caller without descriptors 0 to 2: the pipes must not be mistaken for them."""
     script = (
         "import sys, os; sys.path.insert(0, %r); from pyrunc import helper_process, install_paths; install_paths.home = lambda: %r\n"
         "out = os.dup(1); [os.close(n) for n in (0, 1, 2)]\n"
@@ -187,7 +187,7 @@ def test_closed_standard_streams():
 
 
 def test_ignored_children():
-    """SIGCHLD ignored (some supervisors hand that on): the kernel reaps, and that is no error."""
+    """SIGCHLD is ignored (some supervisors pass that on): the kernel reaps the child, and that is not an error."""
     script = (
         "import sys, os, signal; sys.path.insert(0, %r); from pyrunc import helper_process, install_paths; install_paths.home = lambda: %r\n"
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN); print(helper_process.call('probe', {'act': 'echo'}))"
@@ -196,6 +196,6 @@ def test_ignored_children():
     assert done.stdout == "{'act': 'echo'}\n"
 
 
-def test_libraries_are_named_for_their_packages():
+def test_libraries_are_named_by_their_packages():
     for name, (_debian, pip) in helper_main.LIBRARIES.items():
         assert name.isidentifier() and pip in ("jsonschema", "pyseccomp")

@@ -14,11 +14,11 @@ pytestmark = pytest.mark.usefixtures("watchdog")
 
 @pytest.fixture
 def watchdog():
-    """A reader that waits for a writer would hang the test run: the alarm makes a failure of it."""
+    """A reader that waits for a writer would hang the test run; the alarm turns that into a failure."""
     import signal
 
     def expired(number, frame):
-        raise AssertionError("opening config.json waits")
+        raise AssertionError("opening config.json blocks")
 
     before = signal.signal(signal.SIGALRM, expired)
     signal.alarm(20)
@@ -52,7 +52,7 @@ def test_socket(tmp_path):
     path = str(tmp_path / "config.json")
     here = os.open(tmp_path, os.O_RDONLY | os.O_PATH)
     with socket.socket(socket.AF_UNIX) as made:
-        made.bind("/proc/self/fd/%d/config.json" % here)  # the directory's own name may be too long for a socket
+        made.bind("/proc/self/fd/%d/config.json" % here)  # the path of the directory may be too long for a socket
         assert stat.S_ISSOCK(os.stat(path).st_mode)
         assert refusal(tmp_path) == "config.json is a socket, and must be a file"
     os.close(here)
@@ -63,7 +63,7 @@ def test_device_behind_a_link(tmp_path, device):
     os.symlink(device, tmp_path / "config.json")
     assert refusal(tmp_path) in (
         "config.json is a character device, and must be a file",
-        "open config.json: no such device or address",  # /dev/tty without a terminal, where stat is refused too
+        "open config.json: no such device or address",  # /dev/tty without a terminal, where stat fails too
     )
 
 
@@ -81,7 +81,7 @@ def test_unreadable(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "config.json").chmod(0)
     tmp_path.chmod(0o755)
-    if os.geteuid() == 0:  # root reads it anyway; the question is what others see
+    if os.geteuid() == 0:  # root can read it anyway, so this checks what other users see
         os.chmod(tmp_path, 0o700)
         pid = os.fork()
         if pid == 0:
@@ -120,7 +120,7 @@ def test_other_documents_name_themselves(tmp_path):
 
 
 def test_procfs_file_reads(tmp_path):
-    """A file of the kernel says that it has no bytes; what is read counts, not what stat says."""
+    """stat reports a size of 0 for kernel files; the number of bytes read counts."""
     os.symlink("/proc/self/status", tmp_path / "config.json")
     with pytest.raises(errors.Refusal, match="line 1, column 1"):
         load.config(str(tmp_path))

@@ -1,4 +1,4 @@
-"""jsonbytes: the extension's output is byte for byte that of the module json, and values that it can't write are left to jsonio."""
+"""jsonbytes: the extension's output is identical to that of the json module, and values that it can't write are left to jsonio."""
 
 import json
 import random
@@ -33,20 +33,20 @@ def test_left_to_jsonio(value):
 
 
 @pytest.mark.parametrize("value", REFUSED, ids=lambda v: repr(v)[:30])
-def test_what_json_has_not(value):
+def test_values_that_json_lacks(value):
     with pytest.raises((TypeError, ValueError)):
         jsonbytes.dumps(value)
 
 
 @pytest.mark.parametrize("size", (1, 7, 8, 9, 16, 23))
 def test_every_character_at_every_place(size):
-    """Eight bytes are looked at together."""
+    """The extension checks eight bytes at a time."""
     texts = [("a" * at + char + "z" * (size - at - 1)) for at in range(size) for char in (*map(chr, range(0x102)), "\u2028", "\U0001f600")]
     assert _syscalls.json(texts, ",") == json.dumps(texts, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def test_subclasses_are_left_to_jsonio():
-    """They may say something else of themselves than the extension reads: True and False are the only ones that it takes."""
+    """They may represent themselves differently from what the extension reads; True and False are the only ones that it accepts."""
 
     class Word(str):
         pass
@@ -63,14 +63,14 @@ def nested(levels):
 
 
 @pytest.mark.parametrize(("levels", "ours"), [(64, True), (100, True), (101, False), (400, False)])
-def test_deep_ones(levels, ours):
-    """128 levels are the most that can come in; the extension's own stack is never in danger."""
+def test_deep_documents(levels, ours):
+    """Documents that are read have at most 128 levels; the extension's stack never overflows."""
     value = nested(levels)
     assert (_syscalls.json(value, ",") is not None) == ours
     assert jsonbytes.dumps(value) == jsonio.dumps(value).encode()
 
 
-def test_very_deep_ones_are_left_to_jsonio_too():
+def test_very_deep_documents_are_left_to_jsonio():
     assert _syscalls.json(nested(100_000), ",") is None
 
 
@@ -104,7 +104,7 @@ def test_any_document(seed):
 
 
 def test_lines():
-    """Only the outermost object is in lines; what is inside stays on one."""
+    """Only the outermost object is split into lines; each member stays on one line."""
     assert jsonbytes.by_lines({}) == b"{\n}\n"
     document = {"a": {"b": 1, "c": [2, 3]}, "d": "x\n,y", "e": {}}
     assert jsonbytes.by_lines(document) == b'{"a":{"b":1,"c":[2,3]}\n,"d":"x\\n,y"\n,"e":{}\n}\n'

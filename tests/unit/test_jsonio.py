@@ -13,7 +13,7 @@ import pytest
 import harness
 from pyrunc import errors, fileio, install_paths, json_errors, jsonio, timestamps
 
-# (text, words that the refusal must hold, pointer)
+# (text, words that the refusal must contain, pointer)
 BAD = [
     (b"", "empty", "/"),
     (b" \n\t", "holds only blanks", "/"),
@@ -81,7 +81,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("text", "words", "pointer"), BAD, ids=lambda x: repr(x)[:30])
-def test_refused_with_place(text, words, pointer):
+def test_refused_with_position(text, words, pointer):
     with pytest.raises(errors.Refusal) as caught:
         jsonio.loads(text, "config.json")
     assert words in caught.value.words
@@ -104,7 +104,7 @@ def test_line_and_column():
 
 
 def test_every_prefix_is_refused():
-    """A file cut off anywhere never counts as a whole one."""
+    """A file that is truncated anywhere is never accepted as complete."""
     text = harness.ROOT.joinpath("tests/vectors/config/good/spec-example.json").read_bytes().rstrip()
     jsonio.loads(text)
     step = max(1, len(text) // 700)
@@ -114,7 +114,7 @@ def test_every_prefix_is_refused():
 
 
 def test_second_reader_agrees_with_the_first():
-    """misread walks good documents without finding a fault, so what it says of bad ones is about the fault."""
+    """misread finds no fault in good documents, so what it reports about bad ones is the fault."""
     for text, _ in GOOD:
         assert json_errors.explain(text.decode(), "x", 128, 20).words == "x: malformed JSON"
     for path in harness.ROOT.glob("tests/vectors/*/good/*.json"):
@@ -129,7 +129,7 @@ def test_locate():
     assert json_errors.locate(text, "/") == (1, 1)
 
 
-def test_escapes_that_make_one_key_of_two():
+def test_duplicate_keys_with_different_escapes():
     with pytest.raises(errors.Refusal, match="duplicate key"):
         jsonio.loads(b'{"a": {"\\n": 1, "b": 2, "\\u000a": 3}}')
 
@@ -170,7 +170,7 @@ for bad in (b'{"a" 1}', b'["\\\\x"]', b'[1.5]', b'[' * 100000, b'{"a":1,"a":2}',
 
 @pytest.mark.parametrize("minor", [11, 12, 13])
 def test_private_names_of_this_python(minor):
-    """`_json` is private: it must behave as we expect on each interpreter here, and valid text loads no slow module."""
+    """`_json` is private: it must behave as expected on each interpreter installed here, and valid text must not load a slow module."""
     python = INTERPRETERS.get(minor)
     if python is None:
         pytest.skip("this machine has no Python 3.%d" % minor)
@@ -191,7 +191,7 @@ def test_dumps_is_json():
 
 
 def test_dumps_survives_any_name():
-    """A name of any bytes goes out as text that encodes, and comes back as the same bytes."""
+    """A name with any bytes is written as encodable text and comes back as the same bytes."""
     name = fileio.fsdecode(bytes(range(1, 256)))
     for indent in (None, 2):
         text = jsonio.dumps({name: [name, "é"]}, indent=indent)
@@ -199,7 +199,7 @@ def test_dumps_survives_any_name():
         assert fileio.fsencode(back[name][0]) == bytes(range(1, 256))
 
 
-def test_dumps_refuses_what_json_has_not():
+def test_dumps_refuses_values_that_json_lacks():
     with pytest.raises(TypeError, match="bytes"):
         jsonio.dumps({"a": b"x"})
     with pytest.raises(ValueError):
@@ -256,7 +256,7 @@ def test_data_files():
 
 
 def test_places_beside_the_launcher(tmp_path, monkeypatch):
-    """A link in a venv that leads to a checkout: libraries are beside the first, the package beside the last."""
+    """A link in a venv that points to a checkout: libraries are next to the link, the package next to its target."""
     site = tmp_path / "venv/lib/python3.13/site-packages"
     for folder in (site, tmp_path / "venv/bin", tmp_path / "tree/bin"):
         folder.mkdir(parents=True)
@@ -272,7 +272,7 @@ def test_places_beside_the_launcher(tmp_path, monkeypatch):
 
 
 def test_the_slow_reader_is_linear():
-    """A second for each MiB would be a failure, and its square hours: the limit on a file is 16 MiB."""
+    """A quadratic reader would take hours for 16 MiB, the limit on a file, and exceed the time limit of this test."""
     escapes = b'{"a":"' + b"\\n" * 1000000 + b'\\q"}'
     for text in (escapes, b"{" + b" " * 2000000 + b"x", b'{"a":"' + b"\\u00e9" * 400000, b"[" + b"0," * 3000000 + b"x]"):
         with pytest.raises(errors.Refusal, match="line 1, column"):
@@ -282,7 +282,7 @@ def test_the_slow_reader_is_linear():
 @pytest.mark.parametrize("pair", ["[]", ('{"a":', "}")], ids=["lists", "objects"])
 @pytest.mark.parametrize("levels", [2000, 200000])
 def test_depth_is_known_before_the_scanner_recurses(pair, levels):
-    """On a stack of 1 MiB (ulimit -s 1024) a document of many levels was a SIGSEGV."""
+    """With a stack of 1 MiB (ulimit -s 1024), a deeply nested document used to cause a SIGSEGV."""
     opening, closing = pair
     program = (
         "from pyrunc import jsonio, errors\n"
@@ -297,7 +297,7 @@ def test_depth_is_known_before_the_scanner_recurses(pair, levels):
     assert done.stdout.splitlines()[-1] == '[[["['
 
 
-# C1 controls, changes of direction, a zero width, a line separator, a tag, DEL
+# DEL, C1 control characters, a zero-width space, direction overrides, a line separator, a BOM, a tag character
 UNSEEN = "\x7f\x85\x9b\u200b\u202e\u2066\u2028\ufeff\U000e0041"
 
 
@@ -307,7 +307,7 @@ def test_nothing_invisible_reaches_a_terminal(char, indent):
     document = {"é": "a" + char, "k" + char: [char, {"x": "日本"}], "plain": "a\tb\nc"}
     text = jsonio.dumps(document, indent)
     assert text.replace("\n", "").replace("\t", "").isprintable() and json.loads(text) == document
-    assert "é" in text and "日本" in text  # what can be seen stays readable
+    assert "é" in text and "日本" in text  # visible characters stay readable
 
 
 def test_what_can_be_seen_is_not_escaped():

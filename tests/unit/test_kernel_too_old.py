@@ -1,4 +1,4 @@
-"""A kernel that lacks a required feature is reported before anything is tried."""
+"""A kernel that is too old is reported before anything is tried."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from pyrunc import codes, errors, seal
 
 
 def refused(release):
-    """What is said about a kernel; "" if it is new enough."""
+    """The error for a kernel; "" if it is new enough."""
     try:
         seal._need_kernel(release)
     except errors.Unsupported as e:

@@ -76,9 +76,9 @@ SLOW = {
     "json", "re", "enum", "argparse", "subprocess", "logging", "dataclasses", "typing", "signal", "socket", "pathlib", "traceback",
     "contextlib", "shutil", "tempfile", "collections", "functools", "struct", "threading", "os",
 }  # fmt: skip
-# Where a slow module is imported inside a function, on a path that no container's life takes.
-# oci/explain.py is code of the helper process (jsonschema); it stands beside the validator that it must agree with.
-# api/ runs in applications, and drives the runtime from there.
+# LAZY: slow modules that are imported inside a function, on paths that the life of a container never takes.
+# oci/explain.py runs in the helper process (jsonschema); it is next to the validator that it must agree with.
+# api/ runs in applications, and starts the runtime from there.
 HELPERS = [p for p in FILES if p.relative_to(PACKAGE).parts[0] in ("helper", "api") or p.name == "explain.py"]
 LAZY = {("log", "traceback"), ("json_errors", "json"), ("json_errors", "re")}
 
@@ -94,8 +94,8 @@ def is_for_types(node):
 
 
 def imported(path):
-    """(line, 'pyrunc.x.y' or 'module', top level?) of each import that happens while pyrunc runs. What stands under `if TYPE_CHECKING:` is
-    for the type checker alone."""
+    """(line, 'pyrunc.x.y' or 'module', top level?) of each import that happens while pyrunc runs. Imports under `if TYPE_CHECKING:` are only
+    for the type checker."""
     tree = ast.parse(path.read_text())
     top = {id(n) for n in tree.body}
     unreal = {id(below) for node in ast.walk(tree) if is_for_types(node) for below in ast.walk(node)}
@@ -109,7 +109,7 @@ def imported(path):
             if node.module == "pyrunc":
                 for alias in node.names:
                     yield node.lineno, "pyrunc." + alias.name, id(node) in top
-            elif node.module != "__future__":  # a flag of the compiler
+            elif node.module != "__future__":  # a compiler flag
                 yield node.lineno, node.module or "", id(node) in top
 
 
@@ -117,7 +117,7 @@ def imported(path):
 def test_imports_go_down_only(path):
     mine = area(path)
     if mine == "__init__":
-        assert list(imported(path)) == []  # every command loads it; the names of api/ come by __getattr__
+        assert list(imported(path)) == []  # every command loads it; names of api/ are resolved by __getattr__
         return
     wrong = []
     for line, name, _top in imported(path):
@@ -128,11 +128,11 @@ def test_imports_go_down_only(path):
     assert wrong == []
 
 
-VIEWS = ("criu", "drift")  # packages whose modules each belong to the part of their name
+VIEWS = ("criu", "drift")  # packages in which each module belongs to the part of the same name
 
 
 def is_its_own(path, name):
-    """Whether a module of parts/ and another one belong to the same part: one that is a package, or its views."""
+    """Whether two modules in parts/ belong to the same part: to its package, or to its views."""
     own = path.relative_to(PACKAGE / "parts").with_suffix("").parts
     part = own[1] if own[0] in VIEWS else own[0]
     return name == f"pyrunc.parts.{part}" or name.startswith(f"pyrunc.parts.{part}.")
@@ -157,7 +157,7 @@ INSIDE = [p for p in FILES if area(p) == "parts"]
 
 
 @pytest.mark.parametrize("path", INSIDE, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_parts_make_no_paths_of_their_own(path):
+def test_parts_do_not_resolve_paths(path):
     """Everything beneath the root goes through linux/paths.py: no os.path, realpath, makedirs or pathlib in a part."""
     names = {n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)}
     assert names & {"realpath", "makedirs", "abspath", "normpath", "expanduser", "rmtree"} == set()
@@ -167,8 +167,8 @@ ENGINE = [p for p in FILES if area(p) == "engine"]
 
 
 def is_plan(node, names):
-    """Whether an expression is the plan of one part: plans["x"], plans.get("x"), planner.entry(plans, "x"), or a name for one of these: one
-    that it was assigned to, and `entry` and `item`, as it is called where it is handed on."""
+    """Whether an expression is the plan of one part: plans["x"], plans.get("x"), planner.entry(plans, "x"), a name that one of these was
+    assigned to, or `entry` or `item`, the usual names of parameters for it."""
     if isinstance(node, ast.Name):
         return node.id in names
     if isinstance(node, ast.BoolOp):
@@ -179,7 +179,7 @@ def is_plan(node, names):
 
 
 def looks(tree):
-    """(function, line) of each place that takes something out of a part's plan."""
+    """(function, line) of each place that reads a value from a part's plan."""
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
         names = {"entry", "item"} | {
             target.id
@@ -201,7 +201,7 @@ def test_the_engine_does_not_look_inside_plans(path):
     assert list(looks(ast.parse(path.read_text()))) == []
 
 
-def test_looking_inside_would_be_seen():
+def test_looking_inside_is_detected():
     source = "def f(run, entry):\n one = planner.entry(run.plans, 'x')\n one['y']\n run.plans['x']['y']\n (run.plans.get('x') or {}).get('y')\n run.plans['x']\n entry['y']"
     assert [line for _name, line in looks(ast.parse(source))] == [3, 4, 5, 7]
 
@@ -209,8 +209,8 @@ def test_looking_inside_would_be_seen():
 # linux/ ---------------------------------------------------------------------------------------------------------------------
 
 LINUX = [p for p in FILES if area(p) == "linux"]
-ASKED = {"plans", "plan", "config", "options", "entry", "run", "ctx"}  # what others call what was asked for
-# Loops of linux/ that go on after an error: (module, function): why
+ASKED = {"plans", "plan", "config", "options", "entry", "run", "ctx"}  # names that other layers use for the user's request
+# Loops in linux/ that continue after an error: (module, function): why
 GOES_ON = {
     ("dbus.py", "_send"): "until there is room in the socket, or the deadline",
     ("mount.py", "make_readonly"): "as long as the caller says, while somebody writes (EBUSY)",
@@ -223,7 +223,7 @@ GOES_ON = {
 
 
 def going_on(tree):
-    """Functions with a loop in which an error that was caught neither raises, returns nor ends the loop."""
+    """Functions with a loop that continues after it has caught an error: the handler neither raises, returns nor breaks."""
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
         for loop in (n for n in ast.walk(function) if isinstance(n, ast.While | ast.For)):
             for handler in (n for n in ast.walk(loop) if isinstance(n, ast.ExceptHandler)):
@@ -231,12 +231,12 @@ def going_on(tree):
                     yield function.name
 
 
-def test_linux_repeats_nothing_without_a_reason():
+def test_linux_retries_nothing_without_a_reason():
     found = {(path.name, name) for path in LINUX for name in going_on(ast.parse(path.read_text()))}
     assert found == set(GOES_ON)
 
 
-def test_going_on_would_be_seen():
+def test_continuing_after_an_error_is_detected():
     source = "def f():\n while True:\n  try:\n   g()\n  except OSError as e:\n   if e.errno != 4:\n    raise\n   continue\ndef h():\n for x in y:\n  try:\n   g()\n  except OSError:\n   return"
     assert list(going_on(ast.parse(source))) == ["f"]
 
@@ -252,8 +252,8 @@ EVERYWHERE = ("errors", "jsonio", "fileio", "trace")
 
 
 @pytest.mark.parametrize("name", EVERYWHERE)
-def test_what_every_command_loads_loads_nothing(name):
-    """But each other, and what is built into the interpreter."""
+def test_modules_that_every_command_loads_import_nothing(name):
+    """Except each other, and modules that are built into the interpreter."""
     found = {found.removeprefix("pyrunc.") for _line, found, top in imported(PACKAGE / (name + ".py")) if top}
     assert found <= {*EVERYWHERE, *sys.builtin_module_names, "_json", "fcntl"}
 
@@ -268,8 +268,8 @@ STATEFUL = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp
 
 
 @pytest.mark.parametrize("path", INSIDE, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_parts_keep_no_state_and_read_no_surroundings(path):
-    """No `global`, no change of a module's own tables, no argv, environment or clock."""
+def test_parts_keep_no_state_and_read_no_environment(path):
+    """No `global`, no changes to module-level tables, no argv, environment or clock."""
     tree = ast.parse(path.read_text())
     assert not [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Global)]
     tables = {
@@ -287,7 +287,7 @@ def test_parts_keep_no_state_and_read_no_surroundings(path):
     assert used & {"sys.argv", "posix.environ", "os.environ", "time.time", "time.time_ns"} == set()
 
 
-# Modules besides store.py that make or remove files by a descriptor; those in the container's directory have it from store.py.
+# Modules other than store.py that create or remove files relative to a descriptor. For the container's directory, store.py provides it.
 BY_DESCRIPTOR = {
     ("engine/gate.py", "the two fifos of start"), ("engine/restore.py", "empty directories that CRIU mounts on"),
     ("engine/criu_log.py", "what a killed CRIU leaves in its own work directory"), ("engine/checkpoint.py", "images, in the directory that was asked for"),

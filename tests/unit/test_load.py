@@ -1,4 +1,4 @@
-"""oci.load and oci.normalise: the result for a bundle's config.json before validation."""
+"""oci.load and oci.normalise: how a bundle's config.json is read before it is validated."""
 
 import copy
 import json
@@ -123,11 +123,11 @@ NORMAL = {
 def test_normal_form():
     got = normalise.config(copy.deepcopy(FULL))
     assert got == NORMAL
-    assert normalise.config(copy.deepcopy(got)) == got  # a second time changes nothing
+    assert normalise.config(copy.deepcopy(got)) == got  # normalising again changes nothing
 
 
 def test_problems_stay_problems():
-    """What was wrong stays wrong: a required null, a null user id, an empty list of names, a regular file's mode."""
+    """Errors are not hidden: a required null, a null user id, an empty list of names, the mode of a regular file."""
     pointers = [p for p, *_ in validate.check(normalise.config(copy.deepcopy(FULL)), all=True)]
     assert pointers == ["/linux/devices/3/fileMode", "/linux/seccomp/syscalls/0/names"]
     broken = {"ociVersion": None, "process": {"cwd": None, "user": {"uid": None}}, "annotations": {"a": None}}
@@ -156,7 +156,7 @@ def test_other_platforms(section):
         ({"process": {"NONEWPRIVILEGES": False}}, "/process/NONEWPRIVILEGES", "noNewPrivileges"),
         ({"process": {"noNewPrivileges": True, "NoNewPrivileges": False}}, "/process/NoNewPrivileges", "noNewPrivileges"),
         ({"linux": {"seccomp": {"syscalls": [{"names": ["a"], "Action": "x"}]}}}, "/linux/seccomp/syscalls/0/Action", "action"),
-        ({"proce\u017f\u017f": {}}, "/proce\u017f\u017f", "process"),  # long s: Go folds it too
+        ({"proce\u017f\u017f": {}}, "/proce\u017f\u017f", "process"),  # long s, which Go folds too
         ({"linux": {"netDevices": {"eth0": {"NAME": "x"}}}}, "/linux/netDevices/eth0/NAME", "name"),
     ],
 )
@@ -182,7 +182,7 @@ def test_empty_key_of_a_free_map(where):
 
 
 def test_wrong_types_pass_through():
-    """The normalisation never falls over a wrong type: the validator has the words for it."""
+    """The normalisation never fails on a wrong type; the validator reports it."""
     for value in (7, "x", [1], True, [[]], {"a": 1}):
         for key in ("linux", "process", "mounts", "hooks", "annotations", "root"):
             normalise.config({key: value})
@@ -191,7 +191,7 @@ def test_wrong_types_pass_through():
     assert normalise.config([]) == []
 
 
-def test_documents_of_their_own():
+def test_parts_of_a_config_as_documents():
     process = normalise.part({"cwd": "/", "args": None, "user": {"uid": 1, "gid": None}}, "process")
     assert process == {"cwd": "/", "user": {"uid": 1, "gid": None}}
     assert [p for p, *_ in validate.check(process, "process")] == ["/user/gid"]
@@ -201,7 +201,7 @@ def test_documents_of_their_own():
 
 
 def test_linear():
-    """A large config stays quick: a hundred thousand unknown keys, mounts and variables."""
+    """A large config is processed in linear time: a hundred thousand unknown keys, mounts and variables."""
     document = {"ociVersion": "1.0.0", **{"k%d" % i: i for i in range(100000)}}
     document["mounts"] = [{"destination": "/%d" % i} for i in range(100000)]
     document["process"] = {"cwd": "/", "env": ["A=%d" % i for i in range(100000)]}

@@ -12,7 +12,7 @@ from pyrunc.errors import Refusal, UsageError
 
 @pytest.fixture
 def heard(tmp_path, monkeypatch):
-    """heard(kind) -> a listening socket in the place of the real one."""
+    """heard(kind) -> a listening socket in place of the real one."""
     opened = []
     monkeypatch.setattr(log, "_config", log._Config())
 
@@ -49,7 +49,7 @@ def test_syslog(heard):
     assert re.fullmatch(r"<27>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d me\[%d\]: create failed: bad \(/x\)" % os.getpid(), text), text
 
 
-def test_success_says_nothing_and_debug_does(heard):
+def test_debug_messages_are_logged_only_with_debug(heard):
     sock = heard("journald")
     sock.setblocking(False)
     log.configure({"log": "journald:"})
@@ -68,7 +68,7 @@ def test_a_name_forges_no_fields(heard):
     assert [line for line in sock.recv(65536).decode().splitlines() if line.startswith("MESSAGE=")] == ["MESSAGE=create failed: bad (/x)"]
 
 
-def test_too_long_a_record_is_cut(heard):
+def test_a_record_that_is_too_long_is_cut(heard):
     sock = heard("journald")
     log.configure({"log": "journald:me"})
     log.fail(Refusal("bad", "x" * 100000, "/x"), "create")

@@ -33,19 +33,19 @@ def rendered(page):
     return re.sub(r".\x08", "", done.stdout)
 
 
-def test_one_page_a_command(pages):
+def test_one_page_for_each_command(pages):
     assert {page.name for page in pages.iterdir()} == {"pyrunc.8", *("pyrunc-%s.8" % command for command in cli.COMMANDS)}
 
 
-def test_mandoc_has_nothing_to_say(pages):
-    """A page that is referred to is not found by mandoc before it is installed: those are looked for here."""
+def test_mandoc_has_no_warnings(pages):
+    """mandoc cannot find pages that are not installed yet, so cross references are checked here."""
     done = subprocess.run([tool("mandoc"), "-Tlint", *sorted(pages.iterdir())], capture_output=True, text=True)
     assert [line for line in done.stdout.splitlines() if "referenced manual not found" not in line] == []
     named = {match for page in pages.iterdir() for match in re.findall(r"^\.(?:It )?Xr (\S+) 8", page.read_text(), re.M)}
     assert named == {page.stem for page in pages.iterdir()}
 
 
-def test_man_warns_of_nothing(pages):
+def test_man_has_no_warnings(pages):
     env = {**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80"}
     for page in sorted(pages.iterdir()):
         done = subprocess.run([tool("man"), "--warnings", "--local-file", page], capture_output=True, text=True, env=env)
@@ -66,16 +66,16 @@ def test_every_option_and_name_is_there(pages, command):
         assert [name for name in cli.COMMANDS if "pyrunc-%s(8)" % name not in text] == []
 
 
-def test_the_date_is_the_callers(pages, tmp_path):
+def test_the_caller_sets_the_date(pages, tmp_path):
     env = {**os.environ, "SOURCE_DATE_EPOCH": "86400"}
     subprocess.run([sys.executable, harness.ROOT / "tools/man.py", tmp_path], env=env, check=True, capture_output=True)
     assert ".Dd January 2, 1970\n" in (tmp_path / "pyrunc.8").read_text()
 
 
-def test_what_make_install_puts_where(tmp_path):
+def test_files_of_make_install(tmp_path):
     """install-shell is the part of `make install` that needs no package registry."""
     if not os.access(harness.ROOT, os.W_OK):
-        pytest.skip("the test run's user may not build in this tree")
+        pytest.skip("the user of the test run may not build in this tree")
     argv = ["make", "-s", "-C", str(harness.ROOT), "install-shell", "DESTDIR=%s" % tmp_path, "PREFIX=/usr", "PYRUNC_PLAIN=1"]
     argv += ["--assume-old=build", "VENV=.venv"]
     done = subprocess.run(argv, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""parts/mounts/options: words to flags, the tables of config.md and mount_setattr(2)."""
+"""parts/mounts/options: from options to flags, following the tables in config.md and mount_setattr(2)."""
 
 import pytest
 
@@ -112,7 +112,7 @@ def test_rnorelatime_alone_changes_nothing():
     assert (out["rec_set"], out["rec_clr"]) == (0, 0)
 
 
-def test_every_recursive_word_is_told():
+def test_every_recursive_option_is_listed():
     assert len(options.RECURSIVE) == 18 and set(options.ATIMES) < set(options.RECURSIVE)
 
 

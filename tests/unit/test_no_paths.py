@@ -1,7 +1,8 @@
-"""Code that bypasses linux/paths.py: every call by path in the modules that work on or in a container's root, found in the syntax trees.
+"""Code that bypasses linux/paths.py: each call that takes a path, in the modules that work on or in a container's root, found in the syntax
+trees.
 
-A call with dir_fd, or of the resolver, uses a descriptor and is skipped. Each of the others is in ALLOWED with its reason; a new one fails
-the test until it has been reviewed, and so does an entry without a call.
+A call with dir_fd, or one of the resolver, uses a descriptor and is skipped. ALLOWED lists the functions with other calls, with a reason for
+each. A function that is not listed fails the test until it has been reviewed, and so does an entry without a call.
 """
 
 import ast
@@ -95,7 +96,7 @@ ALLOWED = {
 
 
 def by_path(tree):
-    """(function, line, call) of each call that may name a file by path."""
+    """(function, line, call) of each call that may take the path of a file."""
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef):
             continue
@@ -122,11 +123,11 @@ def test_calls_by_path_are_known():
     assert [one for one in found() if one[:2] not in ALLOWED] == []
 
 
-def test_what_is_allowed_is_there():
+def test_allowed_calls_exist():
     assert set(ALLOWED) - {one[:2] for one in found()} == set()
 
 
-def test_some_calls_are_never_right():
+def test_some_calls_are_never_allowed():
     wrong = []
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -137,7 +138,7 @@ def test_some_calls_are_never_right():
     assert wrong == []
 
 
-def test_the_walk_sees_a_call():
-    """A walk that finds nothing would pass for nothing."""
+def test_calls_by_path_are_found():
+    """If the walk found nothing, the other tests would always pass."""
     code = "def f(p):\n    posix.open(p, 0)\n    posix.open(p, 0, dir_fd=3)\n    open(p)\n    os.path.exists(p)\n    fs.mkdir(p)\n"
     assert [call for _, _, call in by_path(ast.parse(code))] == ["open", "open", "exists", "mkdir"]

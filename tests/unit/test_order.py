@@ -10,8 +10,8 @@ from pyrunc.parts.table import PARTS
 
 PACKAGE = Path(order.__file__).parent.parent
 TABLES = {"CREATE": order.CREATE, "EXEC": order.EXEC, "START": order.START, "DELETE": order.DELETE, "RESTORE": order.RESTORE}
-# Verbs that the engine calls by name, at a place that is no row: an answer to init, a hook kind between two C calls, and whether there is
-# something to do in a row.
+# Verbs that the engine calls by name, outside the tables: an answer to init, a kind of hook between two C calls, and the question whether
+# there is something to do in a row.
 BY_NAME = {
     ("mounts", "host_answer"), ("devices", "host_answer"), ("hooks", "host_answer"), ("hooks", "init_start_container"),
     ("scheduling", "exec_waits"), ("seccomp", "exec_waits"),
@@ -88,7 +88,7 @@ BEFORE = (
 
 
 def verbs_of(part):
-    """Names of the public verbs of a part, read from its source so that a missing import shows nothing less."""
+    """Names of the public verbs of a part, read from its source so that no missing import can hide one."""
     path = PACKAGE / "parts" / part
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     tree = ast.parse(source.read_text())
@@ -117,29 +117,29 @@ def test_every_row_names_a_verb_that_exists(name):
 
 
 @pytest.mark.parametrize(("first", "second", "because"), BEFORE, ids=lambda x: x if "." in x else "")
-def test_what_must_come_before_what(first, second, because):
+def test_verbs_come_in_the_required_order(first, second, because):
     places = {f"{part}.{verb}": i for i, (_phase, part, verb, _why) in enumerate(order.CREATE)}
     assert places[first] < places[second], because
 
 
-def test_phases_stand_together_and_in_order():
+def test_phases_are_contiguous_and_in_order():
     phases = ["prepare", "placed", "setup", "hooks", "enter", "tail", "limits", "cloned", "listener"]
     seen = [row[0] for row in order.CREATE]
     assert seen == sorted(seen, key=phases.index)
 
 
-def test_needs_stand_above():
+def test_needed_parts_come_first():
     done = set()
     for part, _always, _keys, needs in PARTS:
         assert set(needs) <= done, part
         done.add(part)
 
 
-WALKS = ("walk", "operations", "_call")  # of engine/steps.py, and lifecycle's for what is taken away
+WALKS = ("walk", "operations", "_call")  # in engine/steps.py, and the one in lifecycle that undoes steps
 
 
 def walked():
-    """{(table or None where it is handed on, phase)} of all places in the engine that carry out a phase."""
+    """{(table, or None if it is a parameter, phase)} of all places in the engine that carry out a phase."""
     found = set()
     for path in (PACKAGE / "engine").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -152,5 +152,5 @@ def walked():
 
 
 @pytest.mark.parametrize(("table", "phase"), sorted({(name, row[0]) for name, table in TABLES.items() for row in table}))
-def test_every_phase_is_walked(table, phase):
+def test_every_phase_is_carried_out(table, phase):
     assert {(table, phase), (None, phase)} & walked()

@@ -8,11 +8,11 @@ import sysconfig
 import pytest
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-MACHINES = {"aarch64": 0xB7, "riscv64": 0xF3}  # e_machine of an ELF file
+MACHINES = {"aarch64": 0xB7, "riscv64": 0xF3}  # e_machine in an ELF file
 
 
 def assigned(name):
-    """Words of a variable of the Makefile."""
+    """The words in a variable of the Makefile."""
     with open(os.path.join(REPO, "Makefile")) as file:
         return next(line for line in file if line.split()[:2] == [name, ":="]).partition(":=")[2]
 
@@ -27,7 +27,7 @@ def test_the_extension_compiles(tmp_path, machine):
         pytest.skip("this machine has no headers of the C library for %s: %s" % (machine, headers.stderr.decode().strip()[-200:]))
     names = assigned("EXT_SOURCES").partition(",")[2].rpartition(")")[0].split()
     sources = [os.path.join(REPO, "runtime/csrc", name) for name in names]
-    # Debian has a pyconfig.h for each processor; this one's serves, as both have the same sizes
+    # Debian has a pyconfig.h for each processor; the one for this machine will do, because the sizes are the same
     config = tmp_path / (machine + "-linux-gnu") / ("python" + sysconfig.get_python_version()) / "pyconfig.h"
     config.parent.mkdir(parents=True)
     here = os.path.join(sysconfig.get_path("include"), "pyconfig.h")

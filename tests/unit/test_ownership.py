@@ -11,7 +11,7 @@ KEYS = [(key, part) for part, _always, keys, _needs in PARTS for key in keys]
 
 
 def resolve(node, here):
-    """A schema behind its references, with what allOf and anyOf say put together."""
+    """A schema with its references resolved, and its allOf and anyOf merged."""
     while "$ref" in node:
         name, _, pointer = node["$ref"].partition("#")
         here = name or here
@@ -54,7 +54,7 @@ def owners(pointer):
 
 
 def test_the_walk_sees_the_schema():
-    """A walk that lost a branch would make the next test pass for nothing."""
+    """If the walk missed a branch, the next test would pass without checking it."""
     assert len(LEAVES) >= 249
     for pointer in (
         "/ociVersion", "/process/user/additionalGids/*", "/linux/resources/blockIO/weightDevice/*/leafWeight", "/annotations/<k>",
@@ -72,14 +72,14 @@ def test_every_leaf_has_one_owner():
 
 
 def test_every_key_owns_something():
-    """A key without any leaf of the schema under it is a typing mistake."""
+    """A key that covers no leaf of the schema is a typo."""
     for key, part in KEYS:
         if key.startswith("/annotations/"):
-            continue  # one entry of the free map
+            continue  # a single entry of the free map
         assert any(part in owners(p) for p in LEAVES if p == key or p.startswith(key + "/")), key
 
 
-def test_no_key_stands_twice():
+def test_no_key_is_listed_twice():
     assert len({key for key, _ in KEYS}) == len(KEYS)
 
 

@@ -44,7 +44,7 @@ def test_the_defaults():
     assert json.loads(json.dumps(entry)) == entry
 
 
-def test_what_is_mounted_on_dev():
+def test_mounts_on_dev():
     assert plan(plans={"mounts": mounted("fs")})[0]["own_dev"]
     assert plan(plans={"mounts": mounted("fs", "/dev/shm")})[0]["own_dev"] is False
     assert plan(plans={"mounts": mounted("bind")})[0] is None

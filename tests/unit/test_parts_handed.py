@@ -74,7 +74,7 @@ def test_a_size_without_a_terminal_is_warned_of():
 
 @pytest.fixture
 def short(tmp_path_factory):
-    """A directory whose path leaves room in sun_path for the test's own bind()."""
+    """A directory with a path short enough for the test to bind() a socket in it."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="pt", dir="/tmp") as path:
@@ -95,7 +95,7 @@ def connect(path):
 
 
 def test_connect_and_send_before_anyone_accepts(short):
-    """containerd and buildah accept only after create has ended."""
+    """containerd and buildah accept the connection only after create has ended."""
     server = listener(short + "/s")
     run = connect(short + "/s")
     master, slave = os.openpty()
@@ -148,7 +148,7 @@ def make_dead(path):
         (lambda path: None, "is missing"),
     ],
 )
-def test_what_is_no_listener(short, make, words):
+def test_paths_without_a_listener(short, make, words):
     make(short + "/s")
     with pytest.raises(StepFailure) as caught:
         connect(short + "/s")
@@ -183,7 +183,7 @@ def connect_raw(path):
         (0, 0, [3, 9], []),
         (2, 0, [3, 4], [3, 4]),
         (0, 1, [3], [3]),
-        (1, 1, [3], [3]),  # podman under socket activation gives both for the same descriptor
+        (1, 1, [3], [3]),  # with socket activation, podman passes both for the same descriptor
         (3, 1, [3, 4, 5, 200], [3, 4, 5]),
         (38, 0, [9, 40, 41], [9, 40]),  # podman --preserve-fd=9,40
         (2, 0, [], []),
@@ -205,14 +205,14 @@ def test_preserved(preserve, listen, inherited, keep):
         (9, 2, [4], "unable to stat preserved-fd 0 (of 2): bad file descriptor"),
     ],
 )
-def test_those_of_listen_fds_must_be_open(preserve, listen, inherited, words):
+def test_descriptors_of_listen_fds_must_be_open(preserve, listen, inherited, words):
     with pytest.raises(Refusal) as caught:
         fds.plan({}, Ctx({}, {"preserve_fds": preserve, "listen_fds": listen, "inherited_fds": inherited}))
     assert caught.value.words == words
 
 
 def test_only_a_character_device_has_a_device_number():
-    """CVE-2026-88265: st_rdev is 0 for pipes and files alike."""
+    """CVE-2026-88265: st_rdev is 0 for pipes as well as files."""
     read, write = os.pipe()
     null = os.open("/dev/null", os.O_RDWR)
     assert fs.char_device(os.fstat(read)) == (0, 0) != fds.NULL
@@ -270,7 +270,7 @@ def test_notify_plan():
     assert notify.plan({}, Ctx()) is None
     assert notify.plan({}, Ctx(options={"notify_socket": "/n", "command": "exec"})) is None
     ctx = Ctx(options={"notify_socket": "/n"})
-    assert notify.plan({}, ctx) is None and ctx.warnings  # the bind mount would be the host's
+    assert notify.plan({}, ctx) is None and ctx.warnings  # the bind mount would appear on the host
     assert notify.plan({}, Ctx({"namespaces": namespaces("mount")}, {"notify_socket": "/n"})) == {
         "host": "/n",
         "variable": "/run/notify/notify.sock",
@@ -282,7 +282,7 @@ def test_notify_plan():
 
 
 class NotifyRun:
-    """What notify needs of a run: the container's state directory, open."""
+    """The part of a run that notify needs: the container's state directory, open."""
 
     def __init__(self, path):
         self.dir_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -294,7 +294,7 @@ def test_notify_make_and_undo(tmp_path):
     notify.host_make({}, run)
     assert (tmp_path / "notify").stat().st_mode & 0o777 == 0o755
     os.close(notify.listen({}, run.dir_fd))
-    fd = notify.listen({}, run.dir_fd)  # a second start replaces the socket of the first
+    fd = notify.listen({}, run.dir_fd)  # a second start replaces the first one's socket
     assert (tmp_path / "notify/notify.sock").stat().st_mode & 0o777 == 0o777
     notify.undo_make({}, run)
     notify.undo_make({}, run)
@@ -304,7 +304,7 @@ def test_notify_make_and_undo(tmp_path):
 
 
 def supervisor(sock, got):
-    """systemd's side: reads, and closes what comes with BARRIER=1."""
+    """Acts as systemd: reads messages, and closes the descriptor that comes with BARRIER=1."""
     while True:
         data, control, _flags, _address = sock.recvmsg(100, socket.CMSG_SPACE(4))
         got.append(data)

@@ -88,7 +88,7 @@ def test_a_path_through_proc_is_taken_as_it_is():
 
 
 class Host(Run):
-    """A run of the host side."""
+    """A run on the host side."""
 
     def __init__(self, tmp_path, **more):
         state_dir = type("StateDir", (), {"state": {}})
@@ -157,7 +157,7 @@ def test_what_a_hook_gets(kind, run, tmp_path):
     where = {"createContainer": "/usr", "startContainer": os.getcwd()}.get(kind, str(tmp_path))
     assert (tmp_path / "cwd").read_text().strip() == where
     assert (tmp_path / "env").read_bytes() == b"ONLY=this\0ONLY=that\0"
-    assert set((tmp_path / "fds").read_text().split()) <= {"0", "1", "2", "10", "255"}, "10, 255: the shell's own"
+    assert set((tmp_path / "fds").read_text().split()) <= {"0", "1", "2", "10", "255"}, "10, 255: descriptors of the shell itself"
     assert (tmp_path / "name").read_text() == "free text\n"
 
 
@@ -173,7 +173,7 @@ def test_environment_where_a_hook_gives_none(kind, env, run, tmp_path):
     os.close(run.root_fd)
     got = (tmp_path / "env").read_bytes()
     if kind == "startContainer":
-        assert got == b"LD_PRELOAD=/image.so\0P=1\0", "it runs inside, as the container's process would"
+        assert got == b"LD_PRELOAD=/image.so\0P=1\0", "it runs inside the container, like its process"
     else:
         assert got == (b"FROM=caller\0" if env is None else b"")
 
@@ -244,7 +244,7 @@ def test_timeout_kills_the_whole_group(run, tmp_path):
     e = fail(hooks.host_poststart, entry, run)
     assert e.words == "error running poststart hook #0: hook ran past specified timeout of 1.0s"
     os.set_blocking(reader, True)
-    assert os.read(reader, 1) == b"", "the grandchild holds its end no more"
+    assert os.read(reader, 1) == b"", "the grandchild no longer holds its end"
     os.close(reader)
     assert run.recorded[0][1]["ended"] == "timeout"
 
@@ -254,7 +254,7 @@ def test_a_daemon_that_keeps_the_output_open_is_not_waited_for(run, tmp_path):
     guard = os.open(tmp_path / "end", os.O_RDWR)
     hooks.host_prestart(plan({"prestart": [shell("(read x <end) & echo $!")]}), run)
     written = run.recorded[0][1]["stdout"]
-    assert written.isdigit(), "what was written before the end is kept"
+    assert written.isdigit(), "output from before the exit is kept"
     with harness.Watched(int(written)) as daemon:
         os.write(guard, b"\n")
         daemon.wait()
@@ -269,7 +269,7 @@ def test_a_state_that_is_not_read(tmp_path):
     assert int(run.recorded[1][1]["stdout"]) > 300000
 
 
-def test_poststop_goes_on_and_reports(run, tmp_path):
+def test_poststop_continues_and_reports(run, tmp_path):
     run.state_dir = None
     entry = plan({"poststop": [shell("exit 3"), {"path": "/bin/true"}, shell("echo ran >%s/last" % tmp_path)]})
     entry["poststop"][1]["path"] = "/no/hook"

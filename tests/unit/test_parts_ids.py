@@ -100,7 +100,7 @@ def test_keep_original_groups():
 
 
 def test_keep_original_groups_wins_over_additional_groups():
-    """podman's keep-groups writes both; the groups are neither set nor compared with the maps."""
+    """podman's keep-groups sets both; the additional groups are neither set nor checked against the maps."""
     ctx = Ctx({"meta": {"keep_groups": True}, "namespaces": namespaces("user"), "idmaps": {**MAPS, "setgroups": "deny"}})
     entry = ids({"uid": 0, "gid": 0, "additionalGids": [1, 70000]}, ctx)
     assert (entry["groups"], entry["setgroups"]) == ([], False) and user.op_ids(entry, Run())[3] is None
@@ -163,7 +163,7 @@ def test_no_capabilities_at_all_empties_every_set(own):
     assert capabilities.op_nnp(sets({}, nnp=True), None) == ("NNP",)
 
 
-def test_sets_are_what_is_given_and_no_copy_of_another(own):
+def test_no_set_is_copied_from_another(own):
     """CVE-2016-8867 (ambient from bounding), CVE-2022-29162 (inheritable from permitted)."""
     entry = sets({"bounding": ["CAP_CHOWN", "CAP_KILL"], "permitted": ["CAP_CHOWN"], "effective": ["CAP_CHOWN"]})
     assert entry["bounding"] == 0b100001 and entry["permitted"] == entry["effective"] == 1
@@ -214,7 +214,7 @@ def test_ambient_outside_permitted_and_inheritable_is_not_raised(own):
     assert ctx.warnings == [["/process/capabilities/ambient", "can't raise ambient capability CAP_CHOWN: operation not permitted"]]
 
 
-def test_permitted_outside_bounding_is_warned_of(own):
+def test_permitted_outside_bounding_causes_a_warning(own):
     ctx = Ctx()
     assert sets({"permitted": ["CAP_CHOWN"]}, ctx)["permitted"] == 1
     assert ctx.warnings[0][0] == "/process/capabilities/permitted"
@@ -257,7 +257,7 @@ def test_versions_refused(version):
     assert refused(meta.plan, {} if version is None else {"/ociVersion": version}, Ctx()).pointer == "/ociVersion"
 
 
-def test_a_newer_version_is_warned_of():
+def test_a_newer_version_causes_a_warning():
     ctx = Ctx()
     meta.plan({"/ociVersion": "1.4.0"}, ctx)
     assert "newer" in ctx.warnings[0][1]
@@ -292,7 +292,7 @@ def test_roots_groups_need_permission():
 
 @pytest.mark.parametrize("name", ["ExecStartPre", "Conflicts", "OnFailure", "SuccessAction", "Slice", "after", "Before", "PartOf"])
 def test_properties_that_reach_other_units_need_permission(name):
-    """CVE-2024-3154's class: a tenant's annotation starts programs, or stops other units or the machine."""
+    """The class of CVE-2024-3154: an annotation of a tenant starts programs, or stops other units or the machine."""
     values = {"org.systemd.property." + name: "['x']"}
     entry, warnings = annotated(values)
     assert entry["annotations"] == {} and "--allow-annotation-paths" in warnings[0][1]

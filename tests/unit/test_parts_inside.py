@@ -20,7 +20,7 @@ def refused(part, node, plans=None, **more):
 
 
 class Proc:
-    """Records writes; raises an OSError where configured to."""
+    """Records writes; raises an OSError where configured."""
 
     def __init__(self, errors=None, links=None):
         self.errors, self.links, self.written = errors or {}, links or {}, []
@@ -133,7 +133,7 @@ def test_no_settings():
     assert settings({}) is None
 
 
-def test_what_init_writes():
+def test_settings_that_init_writes():
     entry = settings({"net.ipv4.ip_forward": "1", "kernel/sem": "1 2 3 4", "net.ipv4.ip_local_reserved_ports": ""})
     proc = Proc()
     sysctls.init_write(entry, Run(proc=proc))
@@ -162,7 +162,7 @@ def test_init_writes_nothing_in_a_namespace_of_the_caller():
         (13, 'sysctl "net.a": writing "7": permission denied', "the namespace may belong to another user namespace than the container's"),
     ],
 )
-def test_what_the_kernel_says(number, words, hint):
+def test_errors_of_the_kernel(number, words, hint):
     proc = Proc({"sys/net/a": (number, "write")})
     with pytest.raises(StepFailure) as caught:
         sysctls.init_write(settings({"net.a": "7"}), Run(proc=proc))
@@ -197,7 +197,7 @@ def test_labels_fail_closed(pointer, words):
     assert isinstance(e, Unsupported) and (e.words, e.pointer) == (words, pointer)
 
 
-def test_what_the_probe_says(monkeypatch, tmp_path):
+def test_answers_of_the_probe(monkeypatch, tmp_path):
     switch = tmp_path / "enabled"
     monkeypatch.setattr(probe, "APPARMOR_SWITCH", str(switch))
     monkeypatch.setattr(probe, "SELINUX_ROOT", str(tmp_path))
@@ -302,7 +302,7 @@ def test_names_need_a_uts_namespace(key):
 
 
 def test_the_hosts_name_in_the_hosts_namespace():
-    """A pod that shares the host's uts namespace gives its path, and the host's name; the namespaces part says "host" of it."""
+    """A pod that shares the host's uts namespace gives its path and the host's name; the namespaces part counts it as "host"."""
     listed = {"namespaces": {**namespaces(), "pointers": {"uts": "/linux/namespaces/0"}}}
     assert names(listed, hostname=os.uname().nodename) is None
     assert refused(uts, {"/hostname": "other"}, listed).pointer == "/hostname"

@@ -1,4 +1,4 @@
-"""parts/landlock: the annotation's document, rejected values, and the position of its operations in the tail."""
+"""parts/landlock: the document in the annotation, rejected values, and the position of its operation in the tail."""
 
 import json
 from types import SimpleNamespace
@@ -97,12 +97,12 @@ def test_the_kernel_is_asked(ruleset, version, words):
     assert words in caught.value.words and caught.value.pointer.startswith(KEY)
 
 
-def test_what_a_newer_kernel_knows_is_its_own_matter():
+def test_rights_of_newer_kernels_are_passed_on():
     assert plan({"ruleset": {"handledAccessFs": 1 << 20}}, 12)["attr"] == [1 << 20, 0, 0]
 
 
 @pytest.mark.parametrize("nnp", [False, True])
-def test_one_operation_at_its_place(nnp):
+def test_one_operation_in_its_place(nnp):
     run = Run(plans={"capabilities": {"nnp": nnp}})
     run.fds["landlock"] = 9
     ops = (landlock.op_early({}, run), landlock.op_late({}, run))

@@ -71,7 +71,7 @@ def test_a_hard_limit_that_we_may_not_raise(monkeypatch):
     assert "1:201" in e.hint and "200" in e.hint
     monkeypatch.setattr(caps, "effective", lambda: 1 << 24)
     assert rlimits.plan(limits(("CORE", 1, 201)), Ctx())
-    assert refused(rlimits, limits(("CORE", 1, 201)), Ctx(in_userns=True))  # a capability there does not allow this
+    assert refused(rlimits, limits(("CORE", 1, 201)), Ctx(in_userns=True))  # a capability in another user namespace does not allow this
 
 
 # ---- oom

@@ -37,14 +37,14 @@ def test_nothing_to_mount():
     assert mounts.plan({"/mounts": []}, Ctx()) is None
     given = {"destination": "/run/notify", "type": "bind", "source": "/r/c1/notify", "options": ["bind", "ro"]}
     (only,) = mounts.plan({}, ctx(plans={"notify": {"mount": given}}))["list"]
-    assert (only["pointer"], only["source"], only["kind"]) == ("/mounts/0", "/r/c1/notify", "bind"), "the part notify has one"
+    assert (only["pointer"], only["source"], only["kind"]) == ("/mounts/0", "/r/c1/notify", "bind"), "the notify part has a mount"
 
 
 def test_without_a_mount_namespace():
     with pytest.raises(Refusal) as caught:
         mounts.plan({"/mounts": [entry()]}, ctx("user"))
     assert caught.value.pointer == "/mounts/0"
-    assert mounts.plan({"/mounts": [entry()]}, Ctx())["list"], "they are the host's, see host_mounts"
+    assert mounts.plan({"/mounts": [entry()]}, Ctx())["list"], "these are mounts of the host, see host_mounts"
     with pytest.raises(Refusal) as caught:
         mounts.plan({"/mounts": [entry(options=["remount", "ro"])]}, Ctx())
     assert caught.value.pointer == "/mounts/0/options"
@@ -129,7 +129,7 @@ def test_inside_proc(where):
 
 def test_on_proc():
     assert "not of type proc" in refused(entry("/proc")).words
-    assert planned({**BIND, "destination": "/proc", "source": "/proc"}), "what is bound there shows when it is opened"
+    assert planned({**BIND, "destination": "/proc", "source": "/proc"}), "the source of the bind is checked when it is opened"
     for name in (
         "cpuinfo",
         "diskstats",
@@ -143,7 +143,7 @@ def test_on_proc():
         "sys/crypto/fips_enabled",
     ):
         assert planned({**BIND, "destination": "/proc/" + name})
-    assert planned(entry("/process", "tmpfs")), "no prefix of a name"
+    assert planned(entry("/process", "tmpfs")), "a name that merely starts with proc"
 
 
 def test_propagation():
@@ -157,7 +157,7 @@ def test_copyup_is_for_tmpfs():
         assert "tmpcopyup" in refused(given).words
 
 
-def test_words_about_links_are_for_binds():
+def test_options_about_links_are_for_binds():
     assert refused(entry(options=["src-nofollow"])).pointer == "/mounts/0/options"
     assert planned({**BIND, "options": ["bind", "copy-symlink"]})[0]["links"] == ["copy-symlink"]
 
@@ -173,12 +173,12 @@ def test_words_about_links_are_for_binds():
         ({**BIND, "destination": "/dev", "options": ["bind", "ro"]}, False),
     ],
 )
-def test_what_turns_read_only_at_the_end(given, late):
+def test_mounts_that_become_read_only_at_the_end(given, late):
     assert planned(given)[0]["late"] is late
 
 
 def test_more_data_than_the_kernel_takes():
-    assert planned(entry(options=["huge=" + "x" * 200] * 50)), "one by one they fit"
+    assert planned(entry(options=["huge=" + "x" * 200] * 50)), "each of them fits alone"
     e = refused(entry(options=["size=1m", "mpol=" + "x" * 5000]))
     assert e.pointer == "/mounts/0/options/1" and '"/t"' in e.words
     assert refused(entry(options=["iversion", *["o=" + "x" * 200] * 50])).pointer == "/mounts/0/options/1"
@@ -221,7 +221,7 @@ def test_idmaps():
     assert own == {"recursive": False, "uid": [], "gid": []}
 
 
-def test_idmaps_that_are_none():
+def test_invalid_idmaps():
     assert "only supported for bind-mounts" in refused({**mapped(), "type": "tmpfs", "options": []}).words
     assert "both" in refused(mapped(gidMappings=[])).words
     assert "need mappings" in refused({**BIND, "options": ["bind", "idmap"]}).words

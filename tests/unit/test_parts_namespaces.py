@@ -37,7 +37,7 @@ def test_new_namespaces():
     entry = ns_plan(*new("pid", "network", "mount", "ipc", "uts", "cgroup", "time"))
     assert entry["new"] == ["pid", "network", "mount", "ipc", "uts", "cgroup", "time"]
     want = c.CLONE_NEWPID | c.CLONE_NEWNET | c.CLONE_NEWNS | c.CLONE_NEWIPC | c.CLONE_NEWUTS | c.CLONE_NEWTIME
-    assert entry["flags"] == want, "the cgroup namespace waits until init is in its cgroup"
+    assert entry["flags"] == want, "the cgroup namespace is created once init is in its cgroup"
     assert entry["host"] == ["user"] and not entry["userns"] and not entry["host_net"]
     assert entry["pointers"]["mount"] == "/linux/namespaces/2"
 
@@ -47,13 +47,13 @@ def test_an_empty_path_is_a_new_namespace():
 
 
 @pytest.mark.parametrize("node", [{}, {"/linux/namespaces": []}])
-def test_none_at_all(node):
+def test_no_namespaces(node):
     entry = part.plan(node, Ctx(config={}))
     assert entry["new"] == [] and entry["join"] == {} and entry["flags"] == 0 and entry["host_net"]
     assert sorted(entry["host"]) == sorted(ns.FLAGS)
 
 
-def test_twice_the_same_type():
+def test_the_same_type_twice():
     e = refused(ns_plan, *new("pid", "mount", "pid"))
     assert e.words == "malformed spec file: duplicated ns" and e.pointer == "/linux/namespaces/2/type"
 
@@ -77,7 +77,7 @@ def test_an_unknown_type():
         ("/proc/999999999/ns/net", "no such file or directory"),
     ],
 )
-def test_a_path_that_is_no_such_namespace(path, words):
+def test_a_path_that_is_not_such_a_namespace(path, words):
     e = refused(ns_plan, *new("pid"), {"type": "network", "path": path})
     assert words in e.words and e.pointer == "/linux/namespaces/1/path"
 
@@ -95,7 +95,7 @@ def test_our_own_namespace_is_no_isolation(kind):
     assert ctx.warnings[0][0] == "/linux/namespaces/0/path"
 
 
-def test_a_user_namespace_wants_maps():
+def test_a_user_namespace_needs_maps():
     e = refused(ns_plan, *new("user"))
     assert e.words == "user namespaces enabled, but no namespace path to join nor mappings to apply specified"
     assert ns_plan(*new("user"), linux={"uidMappings": [{}], "gidMappings": [{}]})["userns"]

@@ -63,11 +63,11 @@ def test_refused(changes, words, pointer):
     assert words in e.words and e.pointer == pointer
 
 
-def test_no_process_at_all():
+def test_no_process():
     with pytest.raises(Refusal) as caught:
         program.plan({}, Ctx(config={}, options={"command": "run"}))
     assert caught.value.sentence().startswith("process property must not be empty (/process)")
-    assert program.plan({}, Ctx(config={})) is None, "create: it is required at start"
+    assert program.plan({}, Ctx(config={})) is None, "create accepts it; start requires it"
 
 
 @pytest.mark.parametrize("cwd", ["/", "/no/such", "/../..", "/proc", "/dev/fd", "/proc/self", "/a b/ü", "//x//", "/" + "a" * 255])
@@ -114,7 +114,7 @@ def test_variables_that_the_runtime_adds():
     assert b"LISTEN_PID=1" in env
 
 
-def test_bytes_that_are_no_text_pass_unchanged():
+def test_bytes_that_are_not_text_pass_unchanged():
     entry = plan(["/bin/\udcff"], env=["A=\udc80", "HOME=/"])
     assert program.op_exec(entry, Run()) == ("EXEC", (b"/bin/\xff",), (b"A=\x80", b"HOME=/"))
 
@@ -126,9 +126,9 @@ def stack(soft):
 @pytest.mark.parametrize(
     ("bytes_", "soft", "fits"),
     [
-        (120000, 16384, True),  # ARG_MAX is granted always
+        (120000, 16384, True),  # ARG_MAX is always allowed
         (140000, 16384, False),
-        (2 << 20, 8 << 20, False),  # a quarter, less the pointers
+        (2 << 20, 8 << 20, False),  # a quarter of the stack, minus the pointers
         ((2 << 20) - 500, 8 << 20, True),
         ((6 << 20) - 900, (1 << 64) - 1, True),
         ((6 << 20) + 1, (1 << 64) - 1, False),
@@ -143,8 +143,8 @@ def test_what_execve_would_refuse_as_too_long(bytes_, soft, fits):
         plan(args, plans=stack(soft))
 
 
-def test_the_prediction_is_the_kernels(tmp_path):
-    """The largest list that the plan lets through is executed, one more pointer and string is not."""
+def test_the_prediction_agrees_with_the_kernel(tmp_path):
+    """The largest list that the plan accepts can be executed; a list with one more string cannot."""
     limit = 1 << 20
     low, high = 1, 20000
     while high - low > 1:
@@ -166,7 +166,7 @@ def test_the_prediction_is_the_kernels(tmp_path):
             os._exit(99)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    assert run(low - 1) == 0  # the path itself and the auxiliary strings are not counted by the plan
+    assert run(low - 1) == 0  # the plan does not count the path and the auxiliary strings
     assert run(high) == 7
 
 

@@ -22,7 +22,7 @@ def resctrl(tmp_path, monkeypatch):
     real = rdt.posix.mkdir
 
     def mkdir(name, mode, dir_fd):
-        """As the kernel: a new group comes with its files."""
+        """Like the kernel: a new group comes with its files."""
         real(name, mode, dir_fd=dir_fd)
         for file in ("tasks", "schemata"):
             fd = rdt.posix.open("%s/%s" % (name, file), rdt.posix.O_CREAT | rdt.posix.O_WRONLY, dir_fd=dir_fd)
@@ -88,7 +88,7 @@ def test_hardware_without_it(resctrl, resource, key, word):
     assert e.value.words == "intelRdt.%s is specified in config, but Intel RDT/%s is not enabled" % (key, word)
 
 
-def test_a_group_of_the_containers_own(resctrl):
+def test_a_group_for_the_container(resctrl):
     entry = plan({"l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=50", "schemata": ["L2:0=3"], "enableMonitoring": False})
     assert entry["group"] == "c1" and not entry["named"]
     run = run_of(entry)
@@ -103,7 +103,7 @@ def test_a_group_of_the_containers_own(resctrl):
     assert not (resctrl / "c1").exists()
 
 
-def test_a_named_class_must_exist_where_no_schema_makes_it(resctrl):
+def test_a_named_class_without_a_schema_must_exist(resctrl):
     entry = plan({"closID": "gold"})
     with pytest.raises(StepFailure) as e:
         rdt.host_make(entry, run_of(entry))
@@ -209,7 +209,7 @@ def test_stats(resctrl):
 
 
 class Drift:
-    """What engine.diff hands to parts/drift."""
+    """What engine.diff passes to parts/drift."""
 
     def __init__(self, entry, pid_files):
         self.plans = {"rdt": entry}

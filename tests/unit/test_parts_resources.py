@@ -189,7 +189,7 @@ def test_refused(node, version, error, pointer):
         ({"unified": {"memory": "1"}}, "must be in the form CONTROLLER.PARAMETER"),
     ],
 )
-def test_words_that_are_known(node, words):
+def test_refusals_in_words_that_callers_know(node, words):
     with pytest.raises(Refusal) as e:
         plan(node, 2)
     assert words in e.value.words
@@ -200,7 +200,7 @@ def test_unified_on_v1_has_the_known_words():
         plan({"unified": {"memory.max": "1"}}, 1)
 
 
-def test_kernel_memory_is_gone_and_warned_about():
+def test_kernel_memory_limits_are_ignored_with_a_warning():
     ctx = tools.make_ctx()
     assert plan({"memory": {"kernel": 5, "kernelTCP": 6}}, 1, ctx)["asked"] is False
     assert [p for p, _t in ctx.warnings] == ["/linux/resources/memory/kernel", "/linux/resources/memory/kernelTCP"]
@@ -224,14 +224,14 @@ def test_the_defaults_come_behind_what_is_said_of_all_devices():
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("before", [[], [{"allow": False, "access": "rwm"}], [{"allow": True, "access": "rwm"}]])
 def test_denials_of_a_device_win_over_the_defaults(version, before):
-    """Of mknod as well, which the built-in rules allow for all nodes: they came last."""
+    """For mknod as well, which the built-in rules allow for all nodes: those rules used to come last."""
     denied = {"allow": False, "type": "c", "major": 10, "minor": 200, "access": "rwm"}
     rules = plan({"devices": [*before, denied]}, version)["devices"]
     found = devices_rules.Rules(rules)
     everything = bool(before) and before[0]["allow"]
     for letter in "rwm":
         made_as_in_runc = version == 1 and letter == "m" and not everything
-        if version == 1 and not made_as_in_runc:  # an exception where all is allowed, and none where nothing is
+        if version == 1 and not made_as_in_runc:  # an exception if everything is allowed, and none if nothing is
             covering = [key for key, access in found.exceptions.items() if letter in access and key[0] == "c" and key[1] in (-1, 10)]
             assert (("c", 10, 200) in covering) is everything and (found.default or not {("c", -1, -1), ("c", 10, 200)} & set(covering))
         assert devices_rules.may(rules, "c", 10, 200, letter) is made_as_in_runc
@@ -245,7 +245,7 @@ def test_denials_of_a_device_win_over_the_defaults(version, before):
         ({"path": "/dev/null", "type": "c", "major": 1, "minor": 5}, False),
     ],
 )
-def test_a_default_device_that_the_config_makes_another_loses_its_rule(node, kept):
+def test_a_default_device_that_the_config_replaces_loses_its_rule(node, kept):
     entry = plan({}, ctx=tools.make_ctx(config={"linux": {"devices": [node]}}))
     assert ([True, "c", 1, 3, "rwm"] in entry["devices"]) is kept
     assert [True, "c", 1, 5, "rwm"] in entry["devices"]

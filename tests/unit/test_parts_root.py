@@ -101,7 +101,7 @@ def test_a_joined_mount_namespace(bundle):
     ("number", "is_slave", "fails"), [(errno.EPERM, True, False), (errno.EPERM, False, True), (errno.EINVAL, True, True)]
 )
 def test_a_parent_that_can_not_be_made_private(monkeypatch, tmp_path, number, is_slave, fails):
-    """Kernels before 6.17, in a user namespace: a slave is enough, since the host sees nothing of it. Nothing else is ignored."""
+    """Kernels before 6.17, in a user namespace: a slave mount is enough, because the host does not see its mounts. No other error is ignored."""
     asked = []
 
     def refuses(fd, flags):

@@ -77,13 +77,13 @@ def test_operators_and_one_rule_for_all_arguments():
     assert [f.OPERATORS["SCMP_CMP_" + name] for name in ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")] == list(range(1, 8))
 
 
-def test_an_index_given_twice_makes_rules_of_their_own():
+def test_an_index_given_twice_makes_separate_rules():
     rules = plan(deny(rule("personality", args=[arg(0, "EQ", 8), arg(1, "EQ", 9), arg(0, "EQ", 7)])))["profile"]["rules"]
     assert [r["args"] for r in rules[1:]] == [[[0, 4, 8, 0]], [[1, 4, 9, 0]], [[0, 4, 7, 0]]]
 
 
 def test_bits_outside_of_the_mask_do_not_count():
-    """As libseccomp has it, and runc and crun with it. A rule that denies would be lost otherwise."""
+    """The same as in libseccomp, and so in runc and crun. Otherwise a rule that denies a call would be lost."""
     ctx = Ctx(config={})
     entry = plan(deny(rule("clone", args=[arg(0, "MASKED_EQ", 0x0F, 0x13)])), ctx)
     assert entry["profile"]["rules"][1]["args"] == [[0, 7, 0x0F, 3]]
@@ -161,7 +161,7 @@ def test_listener(tmp_path):
     assert entry["notify"] and entry["listener"] == str(tmp_path / "s") and entry["metadata"] == "m"
     assert entry["flags"] == f.FLAG_WAIT_KILLABLE_RECV
     sock.close()
-    assert plan(deny(listenerPath="/no/such"))["listener"] is None, "nobody notifies, so nobody is called"
+    assert plan(deny(listenerPath="/no/such"))["listener"] is None, "no rule notifies, so no listener is needed"
 
 
 @pytest.mark.parametrize(
@@ -204,10 +204,10 @@ def test_conditions_alternatives_and_newer_calls():
         )
     )
     assert verdict(program, 135, 8) == verdict(program, 135, 0xFFFFFFFF) == "ALLOW"
-    assert verdict(program, 135, 9) == verdict(program, 135, 8 | 1 << 40) == "ERRNO(1)", "all 64 bits count"
+    assert verdict(program, 135, 9) == verdict(program, 135, 8 | 1 << 40) == "ERRNO(1)", "all 64 bits are compared"
     assert verdict(program, 56, 0x11) == "ALLOW" and verdict(program, 56, 0x10000000) == "ERRNO(1)"
     assert verdict(program, 41, 1) == "ALLOW" and verdict(program, 41, 40) == "ERRNO(1)"
-    assert verdict(program, 157, 8, 9) == "ALLOW" and verdict(program, 157, 8, 0) == "ERRNO(1)", "all arguments of a rule at once"
+    assert verdict(program, 157, 8, 9) == "ALLOW" and verdict(program, 157, 8, 0) == "ERRNO(1)", "all arguments of a rule must match"
     assert verdict(program, 2) == "ERRNO(1)" and verdict(program, 435) == "ERRNO(38)"
     assert verdict(program, 436) == verdict(program, 700) == "ERRNO(38)", "newer than the profile"
     assert verdict(program, 11, arch=X86) == "ALLOW" and verdict(program, 5, arch=X86) == "ERRNO(1)"
@@ -218,7 +218,7 @@ def test_conditions_alternatives_and_newer_calls():
 
 
 def test_a_filter_of_aarch64():
-    """Its numbers are others, and calls with a path but no directory are not there at all. On x86_64 it is the second architecture."""
+    """Its numbers differ, and calls with a path but no directory do not exist there. On x86_64 it is the second architecture."""
     program = compiled(
         deny(
             rule(["openat", "open", "mkdir", "exit_group", "faccessat2"]),
@@ -234,11 +234,11 @@ def test_a_filter_of_aarch64():
     assert verdict(program, 220, 0x11, arch=AARCH64) == "ALLOW" and verdict(program, 220, 0x10000000, arch=AARCH64) == "ERRNO(1)"
     assert verdict(program, 435, arch=AARCH64) == "ERRNO(38)" and verdict(program, 40, arch=AARCH64) == "ERRNO(1)"
     assert verdict(program, 440, arch=AARCH64) == verdict(program, 700, arch=AARCH64) == "ERRNO(38)", "newer than the profile"
-    assert verdict(program, 322, arch=f.ARCHES["SCMP_ARCH_ARM"]) == "KILL_THREAD", "its 32-bit calls are not listed"
+    assert verdict(program, 322, arch=f.ARCHES["SCMP_ARCH_ARM"]) == "KILL_THREAD", "the 32-bit architecture is not listed"
 
 
 @on_x86_64
-def test_the_native_architecture_is_always_in():
+def test_the_native_architecture_is_always_included():
     program = compiled(deny(architectures=["SCMP_ARCH_X86"]))
     assert verdict(program, 0) == "ALLOW" and verdict(program, 3, arch=X86) == "ALLOW"
     program = compiled(deny())
@@ -273,7 +273,7 @@ def test_a_comparison_of_each_kind():
     ],
     ids=["kill", "write", "unknown", "contradiction", "endian", "size"],
 )  # fmt: skip
-def test_profiles_that_make_no_filter(value, pointer, words):
+def test_profiles_that_cannot_become_a_filter(value, pointer, words):
     with pytest.raises((Refusal, Unsupported)) as caught:
         compiled(value, ("execve", "write", "read"))
     assert caught.value.pointer == pointer and words in caught.value.words
@@ -292,10 +292,10 @@ def test_the_prologue_of_other_architectures():
     arm, s390x = f.ARCHES["SCMP_ARCH_ARM"], f.ARCHES["SCMP_ARCH_S390X"]
     program = f.pack(f.enosys_prologue({arm: 400, s390x: 350, f.X32: f.X32_BIT + 5}) + [(6, 0, 0, f.ALLOW)])
     assert verdict(program, 401, arch=arm) == "ERRNO(38)" and verdict(program, 400, arch=arm) == "ALLOW"
-    assert verdict(program, 0xF0002, arch=arm) == "ALLOW", "private calls are no measure"
+    assert verdict(program, 0xF0002, arch=arm) == "ALLOW", "numbers of private calls do not count"
     assert verdict(program, 0, arch=s390x) == verdict(program, 351, arch=s390x) == "ERRNO(38)"
     assert verdict(program, 1, arch=s390x) == "ALLOW" and verdict(program, 999, arch=AARCH64) == "ALLOW"
-    assert verdict(program, 999) == "ALLOW" and verdict(program, f.X32_BIT + 6) == "ERRNO(38)", "x32 alone was named"
+    assert verdict(program, 999) == "ALLOW" and verdict(program, f.X32_BIT + 6) == "ERRNO(38)", "of the two, only x32 is named"
     assert f.enosys_prologue({}) == []
 
 
@@ -307,7 +307,7 @@ def test_the_prologue_of_other_architectures():
     ],
 )  # fmt: skip
 def test_the_prologue_of_x86(number, alone, with_x32):
-    """Without x32 in the profile its calls are those of a foreign architecture, which the program itself judges."""
+    """Without x32 in the profile, its calls belong to a foreign architecture, which the rest of the program handles."""
     for highest, answer in (({f.X86_64: 300}, alone), ({f.X86_64: 300, f.X32: f.X32_BIT + 5}, with_x32)):
         assert verdict(f.pack(f.enosys_prologue(highest) + [(6, 0, 0, f.ALLOW)]), number) == answer
 
@@ -316,7 +316,7 @@ def test_the_prologue_of_x86(number, alone, with_x32):
 
 
 class Compiler(Run):
-    """A run whose helper counts."""
+    """A run whose helper counts its calls."""
 
     def __init__(self, root, nnp=False):
         super().__init__(plans={"capabilities": {"nnp": nnp}}, root=str(root))
@@ -344,12 +344,14 @@ def test_a_filter_is_compiled_once(run):
     seccomp.host_compile(plan(deny()), run)
     assert run.calls == 1 and run.seccomp_bpf == first
     seccomp.host_compile(plan(deny(defaultErrnoRet=2)), run)
-    assert run.calls == 2, "another profile"
+    assert run.calls == 2, "a different profile"
     run.plans["capabilities"]["nnp"] = True
     seccomp.host_compile(plan(deny()), run)
-    assert run.calls == 2 and run.payload["needs"] == ["execve"], "the place of the filter makes no difference"
+    assert run.calls == 2 and run.payload["needs"] == ["execve"], "it does not matter where the filter is loaded"
     assert [os.stat(path).st_mode & 0o7777 for path in files(run)] == [0o600] * 2
-    assert all(os.path.basename(path).startswith(".pyrunc@") for path in files(run)), "other runtimes' lists skip hidden files"
+    assert all(os.path.basename(path).startswith(".pyrunc@") for path in files(run)), (
+        "other runtimes skip hidden files when they list containers"
+    )
 
 
 def damage(path, how):
@@ -375,7 +377,7 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["cut", "empty", "program", "rehashed", "mode", "fifo", "link", "directory"])
-def test_a_damaged_file_is_never_believed(run, how):
+def test_a_damaged_file_is_never_used(run, how):
     seccomp.host_compile(plan(deny()), run)
     (path,) = files(run)
     damage(path, how)
@@ -383,8 +385,8 @@ def test_a_damaged_file_is_never_believed(run, how):
     assert run.calls == 2 and run.seccomp_bpf == f.pack([(6, 0, 0, f.ALLOW + 2)])
     if how != "directory":
         seccomp.host_compile(plan(deny()), run)
-        assert run.calls == 2, "replaced by a good one"
-    assert len(files(run)) == 1, "no temporary file stays"
+        assert run.calls == 2, "the damaged file has been replaced"
+    assert len(files(run)) == 1, "no temporary file is left"
 
 
 def test_a_file_under_another_name_is_not_that_filter(run):
@@ -397,7 +399,7 @@ def test_a_file_under_another_name_is_not_that_filter(run):
     assert run.calls == 3
 
 
-def test_a_directory_that_others_can_write_is_no_cache(run):
+def test_a_directory_that_others_can_write_is_not_used_as_cache(run):
     os.chmod(run.root, 0o777)
     seccomp.host_compile(plan(deny()), run)
     seccomp.host_compile(plan(deny()), run)
@@ -413,13 +415,13 @@ def test_without_a_place_for_the_cache_each_create_compiles(tmp_path):
         assert run.calls == 2, place
 
 
-def test_an_unknown_library_is_not_cached_for(run, monkeypatch):
+def test_filters_of_an_unknown_library_are_not_cached(run, monkeypatch):
     monkeypatch.setattr(cache, "LIBRARY_DIRS", ("/nowhere",))
     seccomp.host_compile(plan(deny()), run)
     assert run.calls == 1 and files(run) == []
 
 
-def test_the_cache_does_not_grow_for_ever(run, monkeypatch):
+def test_the_size_of_the_cache_is_limited(run, monkeypatch):
     monkeypatch.setattr(cache, "FILES", 8)
     for i in range(1, 20):
         seccomp.host_compile(plan(deny(defaultErrnoRet=i)), run)
@@ -435,7 +437,7 @@ def test_making_room_leaves_everything_else(run, monkeypatch):
     assert {"container", "somebody-elses-file"} < set(os.listdir(run.root))
 
 
-def test_what_is_no_program_is_not_loaded(run, monkeypatch):
+def test_invalid_programs_are_not_loaded(run, monkeypatch):
     for bad in (b"", b"1234567", b"12345678" * 4097):
         monkeypatch.setattr(run, "call_helper", lambda name, payload, bad=bad: {"bpf": bad.hex()})
         with pytest.raises(StepFailure):
@@ -446,7 +448,7 @@ def test_what_is_no_program_is_not_loaded(run, monkeypatch):
     ("nnp", "notify", "verb"),
     [(False, False, "op_early"), (False, True, "op_early"), (True, True, "op_notify"), (True, False, "op_late")],
 )
-def test_each_filter_is_loaded_once_and_at_its_place(nnp, notify, verb):
+def test_each_filter_is_loaded_once_and_in_its_place(nnp, notify, verb):
     run = Run(plans={"capabilities": {"nnp": nnp}}, seccomp_bpf=b"12345678")
     entry = {"flags": f.FLAG_LOG, "notify": notify}
     ops = {name: getattr(seccomp, name)(entry, run) for name in ("op_early", "op_notify", "op_late")}
@@ -466,7 +468,7 @@ def test_a_raw_program_replaces_the_profile(run):
 
 
 @pytest.mark.parametrize("text", ["", "?", "AAAA", base64.b64encode(b"12345678" * 4097).decode()])
-def test_what_is_no_raw_program(text):
+def test_invalid_raw_programs(text):
     with pytest.raises(Refusal) as caught:
         plan(deny(), annotated(RAW=text))
     assert caught.value.pointer == "/annotations/" + profile.RAW
@@ -535,7 +537,7 @@ def test_the_listener_is_delivered(tmp_path, name):
         os.close(fd)
 
 
-def test_for_exec_the_containers_own_pid_is_inits(tmp_path):
+def test_exec_reports_the_pid_of_init_as_the_containers(tmp_path):
     import json
 
     server = socket.socket(socket.AF_UNIX)

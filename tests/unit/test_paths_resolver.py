@@ -1,4 +1,4 @@
-"""linux/paths: the resolver of paths inside a root. As any user: openat2(2) needs no privileges."""
+"""linux/paths: the resolver of paths inside a root. Any user can run this: openat2(2) needs no privileges."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pyrunc.linux import fs, paths
 
 @pytest.fixture
 def root(tmp_path):
-    """(fd of a root, its path); beside it a directory that nothing may reach or change."""
+    """(fd of a root, its path); next to it is a directory that nothing may reach or change."""
     made = tmp_path / "root"
     made.mkdir()
     (tmp_path / "out").mkdir()
@@ -25,7 +25,7 @@ def root(tmp_path):
 def no_descriptor_is_left():
     before = len(os.listdir("/proc/self/fd"))
     yield
-    assert len(os.listdir("/proc/self/fd")) <= before + 1  # the fixture `root` closes its own afterwards
+    assert len(os.listdir("/proc/self/fd")) <= before + 1  # the fixture `root` closes its descriptor later
 
 
 def where(fd, root):
@@ -97,7 +97,7 @@ def test_make_dir(root):
         assert where(paths.make_dir(fd, "/a/b/c"), top) == "/a/b/c"
         assert where(paths.make_dir(fd, "/m/n", 0o711), top) == "/m/n"
     finally:
-        assert os.umask(old) == 0o077, "the umask is given back"
+        assert os.umask(old) == 0o077, "the umask is restored"
     assert [(top / p).stat().st_mode & 0o7777 for p in ("a", "a/b", "m/n")] == [0o755, 0o755, 0o711]
     assert where(paths.make_dir(fd, "/a/b"), top) == "/a/b"
     assert where(paths.make_dir(fd, "/"), top) == "/"
@@ -110,7 +110,7 @@ def test_make_file(root):
     (top / "there").write_text("kept")
     assert where(paths.make_file(fd, "/there"), top) == "/there" and (top / "there").read_text() == "kept"
     os.mkfifo(top / "fifo")
-    assert where(paths.make_file(fd, "/fifo"), top) == "/fifo", "nothing is opened that could block"
+    assert where(paths.make_file(fd, "/fifo"), top) == "/fifo", "opening it would block"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_dangling_links_are_filled_inside(root, links, path, found):
     fd, top = root
     for name, target in links.items():
         (top / name).symlink_to(target)
-    if found is None:  # ../out is /out, which is the link itself
+    if found is None:  # ../out is /out, the link itself
         with pytest.raises(OSError) as caught:
             paths.make_dir(fd, path)
         assert caught.value.errno == errno.ELOOP
@@ -202,7 +202,7 @@ def test_mount_roots():
 
 
 def test_a_name_that_appears_meanwhile(root, monkeypatch):
-    """EEXIST on creation: another process was faster, and its file is checked like any other."""
+    """EEXIST on creation: another process was faster, and its file is checked like any other file."""
     fd, top = root
     real = fs.mkdir
 
@@ -214,8 +214,8 @@ def test_a_name_that_appears_meanwhile(root, monkeypatch):
     assert where(paths.make_dir(fd, "/a/b"), top) == "/other/b"
 
 
-def test_a_name_that_never_stays(root, monkeypatch):
-    """A loop that removes what we make must not hold us for ever."""
+def test_a_name_that_is_removed_again_and_again(root, monkeypatch):
+    """Someone who keeps removing what we create must not keep us in a loop forever."""
     fd, _top = root
     real = fs.mkdir
 

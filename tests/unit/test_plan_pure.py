@@ -1,4 +1,4 @@
-"""plan() has no side effects, and its result is plain data: the same bytes each time, the same after a round trip through JSON."""
+"""plan() has no side effects, and its result is plain data: always the same bytes, and unchanged by a round trip through JSON."""
 
 import json
 import os
@@ -23,7 +23,7 @@ OPTIONS = {"command": "plan", "detach": False}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Each bundle complete, made once."""
+    """Each bundle, complete; created once."""
     top = tmp_path_factory.mktemp("bundles")
     bundles = {name: make_rootfs.make_bundle(name, str(top / name)) for name in BUNDLES}
     for path in bundles.values():
@@ -35,7 +35,7 @@ def made(tmp_path_factory):
 
 
 def planned(path):
-    """The plans of a bundle, or None where this machine or user cannot have it (then with a pointer)."""
+    """The plans of a bundle, or None if this machine or user cannot run it (the error then has a pointer)."""
     document, _ = load.config(path, "config.json")
     config = normalise.config(document)
     assert validate.check(config) == []
@@ -58,7 +58,7 @@ def test_there_are_bundles():
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_plan_changes_nothing(made, monkeypatch, name):
-    planned(made[name])  # modules are loaded, and their compiled files written, before anybody watches
+    planned(made[name])  # modules are loaded, and their compiled files written, before the recorder starts
     here = os.getcwd()
     recorder = Recorder()
     with monkeypatch.context() as patch:
@@ -78,9 +78,9 @@ def test_plan_changes_nothing(made, monkeypatch, name):
 def test_plan_is_plain_data(made, name):
     plans = planned(made[name])
     if plans is None:
-        pytest.skip("this user or machine cannot have the bundle %s" % name)
+        pytest.skip("this user or machine cannot run the bundle %s" % name)
     text = jsonio.dumps(plans)
-    assert jsonio.loads(text.encode("utf-8", "surrogateescape")) == plans, "a tuple, a set or a key that is no string"
+    assert jsonio.loads(text.encode("utf-8", "surrogateescape")) == plans, "the plan has a tuple, a set, or a key that is not a string"
     assert jsonio.dumps(planned(made[name])) == text
 
 
@@ -100,8 +100,8 @@ def test_plan_does_not_change_the_config(made, name):
     assert jsonio.dumps(config) == before
 
 
-def test_recorder_bites(monkeypatch):
-    """The fake against the real thing: what it calls a change is refused and noted, and looking works."""
+def test_the_recorder_refuses_changes(monkeypatch):
+    """The recorder with the real calls: those that change something are refused and recorded, and those that only read work."""
     import posix
 
     from pyrunc.linux import _syscalls

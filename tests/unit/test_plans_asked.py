@@ -1,4 +1,4 @@
-"""What other commands ask of a plan: functions of the parts, also of plans that were damaged."""
+"""What other commands read from a plan: the functions of the parts, also with damaged plans."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_cgroups_without_a_plan(made: Any, manager: str) -> None:
         (2, {}, None),
     ],
 )
-def test_who_freezes(version: int, paths: dict[str, str], found: str | None) -> None:
+def test_the_cgroup_of_the_freezer(version: int, paths: dict[str, str], found: str | None) -> None:
     plans: Any = {"cgroups": {"version": version}}
     assert cgroups.freezer(plans, paths) == found
 
@@ -69,7 +69,7 @@ def test_nodes_that_have_changed() -> None:
     assert devices.live_binds([live("/a"), live("/b", True)]) and not devices.live_binds([live("/a")])
 
 
-def test_what_is_new_and_what_is_shared() -> None:
+def test_new_and_shared_namespaces() -> None:
     plans: Any = {"namespaces": NAMESPACES}
     assert namespaces.is_new(plans, "pid") and not namespaces.is_new(plans, "uts")
     assert namespaces.is_shared(plans, "uts") and not namespaces.is_shared(plans, "pid")

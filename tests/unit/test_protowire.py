@@ -1,4 +1,4 @@
-"""The coder for protocol buffers: bytes from the format's documentation, round trips, and truncated or invalid input."""
+"""The protocol buffers codec: bytes from the documentation of the format, round trips, and truncated or invalid input."""
 
 import random
 
@@ -55,7 +55,7 @@ def test_unsigned_numbers_keep_their_bits():
     assert encode(FIELDS, {"a": 2**64 - 1}) == encode(FIELDS, {"a": -1})
 
 
-def test_names_that_are_no_utf8():
+def test_names_that_are_not_utf8():
     name = b"/caf\xe9".decode("utf-8", "surrogateescape")
     wire = encode(FIELDS, {"b": name})
     assert wire == b"\x12\x05/caf\xe9"
@@ -63,8 +63,8 @@ def test_names_that_are_no_utf8():
     assert encode(FIELDS, {"b": b"/caf\xe9"}) == wire
 
 
-def test_unknown_fields_are_passed_over():
-    """Of every wire type: number, eight bytes, text, four bytes."""
+def test_unknown_fields_are_skipped():
+    """One of each wire type: number, eight bytes, text, four bytes."""
     wire = bytes.fromhex("28 01 31 0102030405060708 3a 02 6869 45 01020304") + encode(FIELDS, {"a": 7})
     assert decode(FIELDS, wire) == {"a": 7}
 
@@ -88,16 +88,16 @@ def test_messages_in_messages():
 @pytest.mark.parametrize(
     "wire",
     [
-        "08",  # a number is missing
-        "08 ff",  # continues
+        "08",  # the number is missing
+        "08 ff",  # the number continues
         "08 ff ff ff ff ff ff ff ff ff ff 01",  # more than 64 bits need
         "12 05 61",  # shorter than it says
         "12 ff ff ff ff ff ff ff ff 7f 61",  # far shorter
         "31 01 02",
         "45 01",
-        "0b",  # groups are not in use
+        "0b",  # groups are not used
         "0f",  # no such wire type
-        "1a 02 08",  # the message inside is cut
+        "1a 02 08",  # the inner message is truncated
     ],
 )
 def test_broken(wire):
@@ -111,8 +111,8 @@ def test_another_type_than_described(wire):
         decode(FIELDS, bytes.fromhex(wire))
 
 
-def test_every_cut_is_noticed_or_whole():
-    """A message cut anywhere is an error or a shorter message, and never anything else."""
+def test_truncated_messages():
+    """A message that is truncated anywhere is an error or a shorter message, and never anything else."""
     wire = encode(FIELDS, {"a": 150, "b": "testing", "c": {"key": "k", "value": 1}, "on": True, "many": ["x"]})
     whole = decode(FIELDS, wire)
     for size in range(len(wire)):
@@ -135,5 +135,5 @@ def test_noise():
 
 
 def test_nothing_is_imported():
-    """It is independent: importing it imports nothing else."""
+    """Importing it imports no other module."""
     assert not [name for name in vars(protowire) if hasattr(vars(protowire)[name], "__path__")]

@@ -1,5 +1,5 @@
 """Rare events: results of the kernel that don't occur on this machine, changes during a check, and descriptors that stay open.
-`make mutants` showed that nothing else noticed (docs/testing.md)."""
+`make mutants` showed that no other test covers them (docs/testing.md)."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def open_files():
 # ---- files that change, and what stays open
 
 
-def test_a_file_that_is_another_one_by_now(tmp_path):
+def test_a_file_that_has_been_replaced(tmp_path):
     (tmp_path / "one").write_text("1")
     (tmp_path / "two").write_text("2")
     here = os.open(tmp_path, os.O_RDONLY)
@@ -59,9 +59,9 @@ def test_a_copy_of_a_directory_leaves_nothing_open(tmp_path):
     ("option", "before", "number", "pointer"),
     [
         (0, 0, errno.EINVAL, "/mounts/3/options/0"),
-        (1, 0, errno.EINVAL, None),  # a word of our own
+        (1, 0, errno.EINVAL, None),  # an option that the runtime handles
         (2, 0, errno.EINVAL, "/mounts/3/options/5"),
-        (0, 1, errno.EINVAL, None),  # mode= was put before them
+        (0, 1, errno.EINVAL, None),  # mode= comes before them
         (1, 1, errno.EINVAL, "/mounts/3/options/0"),
         (None, 0, errno.ENODEV, "/mounts/3/type"),
     ],
@@ -112,7 +112,7 @@ def test_a_child_is_waited_for_once():
     assert not os.path.exists("/proc/%d" % child)
 
 
-def test_whether_a_signal_found_somebody():
+def test_whether_a_signal_was_delivered():
     child = subprocess.Popen(["/bin/sleep", "1000"])
     fd = os.pidfd_open(child.pid)
     assert pidfd.kill(fd, 0) is True and pidfd.kill(fd, 9) is True
@@ -122,7 +122,7 @@ def test_whether_a_signal_found_somebody():
 
 
 @pytest.mark.parametrize("answer", [b"ERROR\r\nOK 123\r\n", b"DATA\r\nREJECTED EXTERNAL\r\n"])
-def test_a_bus_that_does_not_let_us_in(tmp_path, answer):
+def test_a_bus_that_refuses_authentication(tmp_path, answer):
     path = str(tmp_path / "bus")
     server = socket.socket(socket.AF_UNIX)
     server.bind(path)
@@ -148,18 +148,18 @@ def test_a_bus_that_does_not_let_us_in(tmp_path, answer):
 
 
 def test_attributes_of_a_message():
-    """Each begins at a multiple of four; a length that cannot be ends them."""
+    """Each begins at a multiple of four; an impossible length ends them."""
     data = netlink.attribute(1, b"abcde") + netlink.attribute(2, b"") + netlink.attribute(3, b"x" * 4)
     assert netlink.parse(data) == {1: b"abcde", 2: b"", 3: b"xxxx"} and len(data) == 12 + 4 + 8
     assert netlink.parse(data[:-8] + b"\x03\x00\x03\x00xxxx") == {1: b"abcde", 2: b""}
-    assert netlink.parse(data[:-8] + b"\x08\x00\x03\x80xxxx") == {1: b"abcde", 2: b"", 3: b"xxxx"}, "nested ones have a flag"
+    assert netlink.parse(data[:-8] + b"\x08\x00\x03\x80xxxx") == {1: b"abcde", 2: b"", 3: b"xxxx"}, "nested attributes have a flag"
 
 
 @pytest.mark.parametrize(
     ("inheritable", "grown"),
     [([], ["bounding", "effective", "permitted"]), (["CAP_KILL"], ["bounding", "effective", "permitted", "ambient"])],
 )
-def test_a_capability_more(inheritable, grown):
+def test_one_more_capability(inheritable, grown):
     sets = {"bounding": ["CAP_CHOWN"], "inheritable": inheritable}
     more = capabilities.with_more(sets, ["CAP_KILL", "CAP_CHOWN"])
     assert [name for name in more if "CAP_KILL" in more[name] and name != "inheritable"] == sorted(grown, key=list(more).index)
@@ -188,15 +188,15 @@ def test_a_node_that_only_the_host_side_can_make(tmp_path, monkeypatch):
 
 @pytest.fixture
 def route(monkeypatch):
-    """A netlink socket that only notes what it is to send: (kind, flags, body)."""
+    """A netlink socket that only records what it would send: (kind, flags, body)."""
     made = netlink.Route.__new__(netlink.Route)
     sent: list[tuple[int, int, bytes]] = []
     monkeypatch.setattr(made, "request", lambda *words: sent.append(words), raising=False)
     return made, sent
 
 
-def test_a_device_is_moved_as_it_is(route):
-    """rtnetlink(7): a change mask would set or clear flags as well."""
+def test_a_device_is_moved_unchanged(route):
+    """rtnetlink(7): a change mask would also set or clear flags."""
     made, sent = route
     made.move(7, 5, "eth%d")
     made.set_up(7, True)
@@ -207,7 +207,7 @@ def test_a_device_is_moved_as_it_is(route):
     assert (up, down) == (struct.pack("=BxHiII", 0, 0, 7, 1, 1), struct.pack("=BxHiII", 0, 0, 7, 0, 1))
 
 
-def test_an_address_is_given_as_it_was(route):
+def test_an_address_is_restored_unchanged(route):
     made, sent = route
     made.add_address(7, socket.AF_INET, 24, b"\x0a\0\0\1", b"\x0a\0\0\xff")
     made.add_address(7, socket.AF_INET6, 64, b"\xfd" + bytes(15))

@@ -1,5 +1,5 @@
-"""cgroups when the kernel returns results that don't occur on this machine, or none at all. `make mutants` showed that nothing else noticed
-(docs/testing.md)."""
+"""cgroups when the kernel returns results that don't occur on this machine, or none at all. `make mutants` showed that no other test covers
+this (docs/testing.md)."""
 
 import errno
 import os
@@ -19,11 +19,11 @@ def open_files():
 
 @pytest.fixture
 def plain(monkeypatch):
-    """Directories of any file system pass for cgroups."""
+    """Directories on any file system are accepted as cgroups."""
     monkeypatch.setattr(fs, "check", lambda fd, key, path: fd)
 
 
-def test_a_controller_that_the_container_has_not(tmp_path):
+def test_a_controller_that_the_container_lacks(tmp_path):
     with pytest.raises(UsageError) as caught:
         attach.targets({"memory": str(tmp_path)}, os.getpid(), ["cpu:/below"])
     assert caught.value.reason == "unknown-controller"
@@ -75,7 +75,7 @@ def test_where_killed_processes_are_watched(monkeypatch, paths, key):
     [
         ("unified", "unified", errno.EIO, True),
         ("unified", "unified", errno.ENOENT, False),
-        ("freezer unified", "unified", errno.EIO, False),  # a hybrid host, whose freezer is that of version 1
+        ("freezer unified", "unified", errno.EIO, False),  # a hybrid host, which has the freezer of version 1
         ("freezer unified", "freezer", errno.EIO, True),
         ("freezer unified", "freezer", errno.ENODEV, False),
     ],
@@ -143,7 +143,7 @@ def test_unified_keys_that_are_properties_of_a_unit(key, value, version, propert
 
 
 class Group:
-    """A cgroup of version 1's devices controller, as devices_rules requires it."""
+    """A cgroup of the devices controller (version 1), as devices_rules requires it."""
 
     path = "/g"
 
@@ -180,8 +180,8 @@ def test_device_rules_that_are_not_in_force():
 
 
 @pytest.mark.parametrize(("procs", "wanted", "barred"), [("7\n", ["memory"], True), ("", ["memory"], False), ("7\n", ["pids"], False)])
-def test_controllers_that_processes_bar(tmp_path, monkeypatch, procs, wanted, barred):
-    """cpu and memory cannot be enabled where processes are; what else is missing is tried one by one."""
+def test_controllers_that_cannot_be_enabled_where_processes_are(tmp_path, monkeypatch, procs, wanted, barred):
+    """cpu and memory cannot be enabled in a cgroup with processes; other missing controllers are tried one by one."""
     tried = []
 
     def write(_fd, _name, value):

@@ -1,5 +1,5 @@
-"""Faults that are told or passed over, one by one: which errno of which call, and what is undone. `make mutants` showed that nothing else noticed
-(docs/testing.md)."""
+"""Faults that are reported or ignored, one by one: which errno of which call, and what is undone. `make mutants` showed that no other test
+covers them (docs/testing.md)."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ from pyrunc.parts.seccomp import cache
 
 
 def failing(number):
-    """A function that fails with this errno, whatever it is called with."""
+    """A function that always fails with this errno."""
 
     def fail(*_words, **_more):
         raise OSError(number, os.strerror(number))
@@ -37,14 +37,14 @@ def outcome(function, *words):
 
 @pytest.mark.parametrize(("number", "killed", "pids"), [(errno.ENOENT, 0, {7}), (errno.ENODEV, 0, {7}), (errno.EACCES, "EACCES", "EACCES")])
 def test_a_cgroup_that_cannot_be_opened(monkeypatch, number, killed, pids):
-    """One that is gone has killed nobody and has nobody to kill."""
+    """If it no longer exists, no process was killed in it, and there is none to kill."""
     monkeypatch.setattr(fs, "open_dir", failing(number))
     monkeypatch.setattr(fs, "procs_below", lambda _path, _key: [7])
     assert outcome(oom.killed, {"memory": "/c"}) == killed
     assert outcome(kill._kill_v2, "/c") == pids
 
 
-def test_news_of_killed_processes_on_version_2(tmp_path, monkeypatch):
+def test_notification_of_killed_processes_on_version_2(tmp_path, monkeypatch):
     monkeypatch.setattr(fs, "check", lambda fd, key, path: fd)
     (tmp_path / "memory.events").write_text("oom 1\noom_kill 1\n")
     watch = oom.Watch({"unified": str(tmp_path)})
@@ -57,7 +57,7 @@ def test_news_of_killed_processes_on_version_2(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("number", "answer"), [(errno.ESRCH, None), (errno.EIO, "EIO")])
-def test_a_process_that_ends_while_it_is_looked_at(monkeypatch, number, answer):
+def test_a_process_that_ends_while_it_is_examined(monkeypatch, number, answer):
     before = sorted(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patch:
         patch.setattr(pidfd.posix, "read", failing(number))
@@ -98,8 +98,8 @@ def test_drivers_of_devices(monkeypatch):
 
 
 @pytest.mark.parametrize(("magic", "is_one"), [(rdt.MAGIC, True), (0x1021994, False)])
-def test_what_is_a_resctrl_file_system(tmp_path, monkeypatch, magic, is_one):
-    """The magic number is the first of what statfs(2) gives."""
+def test_detection_of_a_resctrl_file_system(tmp_path, monkeypatch, magic, is_one):
+    """The magic number is the first value that statfs(2) returns."""
     monkeypatch.setattr(rdt._syscalls, "fstatfs", lambda _fd: (magic, 0))
     before = sorted(os.listdir("/proc/self/fd"))
     if is_one:
@@ -146,8 +146,8 @@ def test_a_program_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path, monkey
     os.close(cache_fd)
 
 
-def test_properties_of_the_unit_go_back_when_the_files_refuse(monkeypatch):
-    """Those of device rules stay: they are not what an update changes."""
+def test_unit_properties_are_restored_when_writing_files_fails(monkeypatch):
+    """Those of device rules are not restored, because an update does not change them."""
     stored = {"pids": {"limit": 5}, "devices": [], "asked": ["pids"], "in_userns": False}
     cgroups = {"version": 2, "manager": "systemd", "paths": {"unified": "/c"}, "mounts": {}}
     run = types.SimpleNamespace(plans={"cgroups": cgroups}, state_dir=None)
@@ -192,7 +192,7 @@ def test_user_namespaces_above_another_one():
     found = ns.ancestor(fd, own)
     assert posix.fstat(found).st_ino == own != its
     os.close(found)
-    assert ns.ancestor(fd, its) == -1, "it is none of its own ancestors"
+    assert ns.ancestor(fd, its) == -1, "a namespace is not its own ancestor"
     assert sorted(os.listdir("/proc/self/fd")) == before
     os.close(fd)
     child.kill()

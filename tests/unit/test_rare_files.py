@@ -1,4 +1,4 @@
-"""Files and tables that are written, copied or left out one by one. `make mutants` showed that nothing else noticed (docs/testing.md)."""
+"""Files and tables that are written, copied or left out one by one. `make mutants` showed that no other test covers them (docs/testing.md)."""
 
 import errno
 import os
@@ -50,7 +50,7 @@ def test_a_cgroup_that_cannot_be_entered_leaves_nothing_open(tmp_path, monkeypat
     assert open_files() == before
 
 
-def test_the_parent_hands_its_controllers_on(tmp_path, monkeypatch):
+def test_the_parent_passes_on_its_controllers(tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(v2, "enable", lambda fd, wanted, path: given.append((fd, list(wanted), path)))
     (tmp_path / "cgroup.type").write_text("domain\n")
@@ -62,7 +62,7 @@ def test_the_parent_hands_its_controllers_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("own", "result"), [("", "0-1"), ("1", "1")])
-def test_a_new_cpuset_gets_what_its_parent_has(tmp_path, own, result):
+def test_a_new_cpuset_inherits_the_values_of_its_parent(tmp_path, own, result):
     for folder, text in (("parent", "0-1\n"), ("parent/child", own and own + "\n")):
         (tmp_path / folder).mkdir()
         for name in ("cpuset.cpus", "cpuset.mems"):
@@ -81,7 +81,7 @@ def test_statistics_of_cpusets_are_in_runcs_order():
 
 
 def test_device_rules_of_version_1_after_all_is_allowed():
-    """A denied mknod takes the permission to make any node of that type; the other built-in rules stay."""
+    """A denied mknod removes the permission to create any node of that type; the other built-in rules stay."""
     rules = [{"allow": True, "type": "a", "access": "rwm"}, {"allow": False, "type": "c", "major": 10, "minor": 200, "access": "m"}]
     made = [tuple(one) for one in limits.devices({"devices": rules}, cgroup_tools.make_ctx(), 1)]
     assert (True, "c", -1, -1, "m") not in made and (True, "b", -1, -1, "m") in made and (True, "c", 1, 3, "rwm") in made
@@ -99,7 +99,7 @@ def test_seconds_of_a_unit(name, value, made):
 # ---- files
 
 
-def test_output_of_a_hook_goes_where_it_can(tmp_path):
+def test_output_of_a_hook_goes_to_the_files_that_can_be_opened(tmp_path):
     ended = types.SimpleNamespace(out=b"out", err=b"err")
     hooks._copy_out({"files": ["/no/such/directory/out", str(tmp_path / "err")]}, ended)  # type: ignore[typeddict-item]
     hooks._copy_out({"files": [None, str(tmp_path / "err")]}, ended)  # type: ignore[typeddict-item]
@@ -167,7 +167,7 @@ def test_the_version_of_landlock(monkeypatch, fails):
 
 @pytest.mark.parametrize(("kept", "flags", "told"), [(3, 0, False), (0, 0, True), (0, 8, False)])
 def test_a_scheduler_that_the_kernel_does_not_keep(monkeypatch, kept, flags, told):
-    """Unless the policy was to stay as it was (SCHED_FLAG_KEEP_POLICY)."""
+    """This is an error unless the policy was to be kept (SCHED_FLAG_KEEP_POLICY)."""
     monkeypatch.setattr(scheduling._syscalls, "sched_setattr", lambda _pid, *_wanted: None)
     monkeypatch.setattr(scheduling._syscalls, "sched_getattr", lambda _pid: (kept, 0))
     entry = {"scheduler": [3, flags, 0, 0, 0, 0, 0], "ioprio": None}

@@ -1,4 +1,4 @@
-"""filters.joined: the program that is made of one for each architecture gives each call the verdict of libseccomp's own for all of them."""
+"""filters.joined: the program that joins those of several architectures gives each call the same verdict as libseccomp's program for all."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def lib():
     try:
         from pyrunc.helper import pyseccomp_calls
     except (ImportError, Unsupported) as e:
-        pytest.skip("libseccomp or pyseccomp is not here: %s" % e)
+        pytest.skip("libseccomp or pyseccomp is missing: %s" % e)
     return pyseccomp_calls
 
 
@@ -82,16 +82,16 @@ def test_the_same_verdicts(lib, made, family):
                 one, two = (filters.verdict(program, token, number, (value, 0, 0, 0, 0, 0)) for program in (ours, theirs))
                 assert one == two, (hex(token), number, hex(value))
                 seen.add(one)
-    assert len(seen) > 2, "the profile distinguishes calls"
+    assert len(seen) > 2, "the profile treats calls differently"
 
 
-def test_one_program_stays_as_it_is():
+def test_a_single_program_is_unchanged():
     program = filters.pack([(filters.RET, 0, 0, filters.ALLOW)])
     assert filters.joined([(filters.X86_64, program)]) == program
 
 
-def test_each_gets_its_own():
-    """Programs that return who they are; what belongs to none goes to the first."""
+def test_each_architecture_gets_its_program():
+    """The programs return their own number; calls of other architectures go to the first."""
     names = [filters.X86_64, filters.ARCHES["SCMP_ARCH_X86"], filters.X32, filters.ARCHES["SCMP_ARCH_ARM"]]
     rows = [(token, filters.pack([(filters.RET, 0, 0, 100 + i)] * (300 * i + 1))) for i, token in enumerate(names)]
     program = filters.joined(rows)

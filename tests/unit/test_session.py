@@ -16,7 +16,7 @@ TESTS = harness.ROOT / "tests"
 
 @pytest.fixture
 def run(tmp_path):
-    """run(text, *options, under=(), **popen) -> Result of a whole run of a file with that text, by a command `under` if there is one."""
+    """run(text, *options, under=(), **popen) -> Result of a whole run of a file with that text; the command `under` may start it."""
 
     def go(text, *options, under=(), **popen):
         file = tmp_path / "test_inner.py"
@@ -28,7 +28,9 @@ def run(tmp_path):
         return harness.Result(argv, done.returncode, done.stdout, done.stderr)
 
     yield go
-    assert [path.name for path in tmp_path.iterdir() if path.name not in ("test_inner.py", "__pycache__")] == [], "a run's directory stays"
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("test_inner.py", "__pycache__")] == [], (
+        "the directory of a run is left"
+    )
 
 
 def test_a_run_that_leaves_nothing(run):
@@ -36,7 +38,7 @@ def test_a_run_that_leaves_nothing(run):
     assert result.code == 0 and "LEFT" not in result.out, result
 
 
-def test_a_process_is_found_by_whatever_way_it_got_away(run):
+def test_a_process_is_found_however_it_escaped(run):
     """It has its own session and environment, and its parent has exited."""
     seconds = "1000.%d" % os.getpid()
     result = run("import subprocess\ndef test_one():\n    subprocess.run(['env', '-i', 'setsid', '--fork', 'sleep', '%s'])\n" % seconds)
@@ -52,7 +54,7 @@ def test_a_file_is_found(run):
 
 @pytest.mark.kernel
 def test_a_mount_is_found(run, tmp_path):
-    """In a mount namespace of the run's own: on the host it would outlive this test."""
+    """In a separate mount namespace: on the host the mount would outlive this test."""
     text = """\
 import subprocess
 def test_one(scratch):
@@ -61,13 +63,13 @@ def test_one(scratch):
 """
     result = run(text, under=["unshare", "--mount"])
     assert result.code == 1 and "LEFT BEHIND mount" in result.out, result
-    (left,) = tmp_path.glob("pt*")  # nothing was removed below which something is mounted
+    (left,) = tmp_path.glob("pt*")  # nothing below a mount was removed
     shutil.rmtree(left)
 
 
 @pytest.mark.kernel
-def test_what_a_killed_run_has_left_goes(run, tmp_path):
-    """Its mounts, and its directory; those of a run that is alive stay."""
+def test_leftovers_of_a_killed_run_are_removed(run, tmp_path):
+    """Its mounts and its directory; those of a run that is still alive stay."""
     dead = subprocess.Popen(["true"])
     dead.wait()
     of_the_dead, of_the_living = (tmp_path / ("pt%ds%s" % (pid, "x" * 8)) for pid in (dead.pid, os.getpid()))
@@ -81,7 +83,7 @@ def test_what_a_killed_run_has_left_goes(run, tmp_path):
 
 
 def test_cgroups_of_another_run_stay(tmp_path):
-    """Leftovers of criu are removed if their run is dead or this one, but not cgroups that another run, or somebody else, may just have
+    """Leftovers of criu are removed if they belong to a dead run or to this one, but not cgroups that another run, or someone else, may have just
     created."""
     dead = subprocess.Popen(["true"])
     dead.wait()
@@ -96,13 +98,13 @@ def test_cgroups_of_another_run_stay(tmp_path):
     assert left == {name % os.getppid() for name in names} | {"oc1", "process"}
 
 
-def test_what_hangs_is_ended(run):
+def test_a_hanging_test_is_killed(run):
     result = run("import pytest, time\n@pytest.mark.bound(1)\ndef test_one():\n    time.sleep(1000)\ndef test_two():\n    pass\n")
     assert result.code == 1 and "1 failed, 1 passed" in result.out and "takes longer than 1 s" in result.out, result
 
 
 def test_a_child_that_raises_is_no_second_run(run):
-    """Without a bound it would go on with the following tests, and remove the run's directory at its end."""
+    """Otherwise the child would continue with the following tests and remove the directory of the run at the end."""
     child = (
         "import os\ndef test_one():\n    if os.fork() == 0:\n        raise ValueError('in the child')\n    assert os.wait()[1] == 70 << 8\n"
     )
@@ -110,7 +112,7 @@ def test_a_child_that_raises_is_no_second_run(run):
     assert result.code == 0 and "in the child" in result.err and "2 passed" in result.out, result
 
 
-def test_a_clean_up_that_hangs_is_ended(run):
+def test_a_hanging_teardown_is_killed(run):
     fixture = "@pytest.fixture\ndef slow():\n    yield\n    time.sleep(1000)\n"
     result = run("import pytest, time\n" + fixture + "@pytest.mark.bound(1)\ndef test_one(slow):\n    pass\n")
     assert result.code == 1 and "1 passed, 1 error" in result.out and "the clean-up of" in result.out, result
@@ -130,7 +132,7 @@ def test_one():
 """
 
 
-def test_the_caller_s_settings_do_not_come_in(run):
+def test_settings_of_the_caller_have_no_effect(run):
     def hostile():
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN)
@@ -141,12 +143,12 @@ def test_the_caller_s_settings_do_not_come_in(run):
     assert run(SETTINGS, preexec_fn=hostile).code == 0
 
 
-def test_the_status_is_that_of_the_run(run):
+def test_the_exit_status_is_that_of_pytest(run):
     assert run("def test_one():\n    assert False\n").code == 1
     assert run("def test_one():\n    pass\n", "-k", "nothing").code == 5
 
 
-def test_an_order_is_given_again(run):
+def test_an_order_can_be_repeated(run):
     text = "import pytest\n@pytest.mark.parametrize('n', range(20))\ndef test_one(n):\n    pass\n"
 
     def order(*options):

@@ -50,7 +50,7 @@ def test_the_check_finds_what_is_wrong(tmp_path):
     ]
 
 
-def test_every_page_has_its_place():
+def test_every_page_is_in_the_navigation():
     places = site.pages()
     text = site.navigation(places)
     assert [name for name in places.values() if text.count("- %s\n" % name) != 1] == []
@@ -59,7 +59,7 @@ def test_every_page_has_its_place():
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (harness.ROOT / "docs/images").glob("*.svg")))
 def test_diagrams(name):
-    """Drawn by hand, whole documents, with words for those who do not see them, and shown on a page."""
+    """They are complete documents with a title and description for those who cannot see them, and each is shown on a page."""
     root = xml.etree.ElementTree.parse(harness.ROOT / "docs/images" / name).getroot()
     tag = "{http://www.w3.org/2000/svg}"
     assert root.tag == tag + "svg" and root.find(tag + "title").text and root.find(tag + "desc").text

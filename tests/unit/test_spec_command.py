@@ -1,4 +1,4 @@
-"""`spec`: the file that it writes is valid, plans, is accepted by runc, and never replaces another."""
+"""`spec`: the file that it writes is valid, can be planned, is accepted by runc, and never replaces another."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def test_writes_a_valid_config(tmp_path):
     assert spec.main({"bundle": str(tmp_path)}, []) == 0
     document, raw = load.config(str(tmp_path))
     assert explain.problems(document) == []
-    assert normalise.config(json.loads(raw)) == document  # nothing in it needs to be put right
+    assert normalise.config(json.loads(raw)) == document  # normalisation changes nothing in it
     assert raw.startswith(b'{\n\t"ociVersion": "1.3.0",\n\t"process": {\n\t\t"terminal": true,')
     assert document["root"] == {"path": "rootfs", "readonly": True}
     assert os.stat(tmp_path / "config.json").st_mode & 0o777 == 0o666 & ~umask()
@@ -64,8 +64,8 @@ def test_no_such_bundle(tmp_path):
         spec.main({"bundle": "a\0b"}, [])
 
 
-def test_nobody_is_asked_for_more_than_a_shell():
-    """The example grants nothing that a shell does not need, and no capability set goes beyond another."""
+def test_the_example_grants_only_what_a_shell_needs():
+    """The example grants nothing that a shell does not need, and no capability set exceeds another."""
     process = example.config()["process"]
     sets = process["capabilities"]
     assert sets["effective"] == sets["permitted"] == sets["bounding"] == list(example.CAPABILITIES)
@@ -83,7 +83,7 @@ def test_runc_runs_it(tmp_path):
     document = json.loads((tmp_path / "config.json").read_text())
     document["process"].update(terminal=False, args=["/bin/busybox", "true"])
     id = "spec%d" % os.getpid()
-    document["linux"]["cgroupsPath"] = "/" + id  # not that of another run beside this one
+    document["linux"]["cgroupsPath"] = "/" + id  # not the state of another run at the same time
     (tmp_path / "config.json").write_text(json.dumps(harness.within_limits(document)))
     for name in ("bin", "proc", "dev", "sys"):
         (tmp_path / "rootfs" / name).mkdir(parents=True)

@@ -42,7 +42,7 @@ def test_the_last_line_counts(state_dir):
     assert len(open(log(state_dir)).read().split()) == 3
 
 
-def test_a_line_that_was_cut_short_does_not(state_dir):
+def test_a_truncated_line_does_not_count(state_dir):
     state_dir.record("pid", 77)
     with open(log(state_dir), "a") as file:
         file.write('\n{"version": 1, "pid": 99')
@@ -67,7 +67,7 @@ def test_damaged(state_dir, text):
     ],
 )  # fmt: skip
 def test_numbers_that_no_kernel_gives(state_dir, key, value, said):
-    state_dir.create("plan.json", b"{}")  # so it is one of ours
+    state_dir.create("plan.json", b"{}")  # so it is the plan of this runtime
     state_dir.record(key, value)
     with pytest.raises(StateError, match="damaged: " + said):
         read(state_dir)
@@ -89,8 +89,8 @@ PLANS = {
 }
 
 
-def test_a_plan_without_what_is_not_wanted(state_dir):
-    """Strings that look like the beginning of a part do not count: a line break in a string is written as two characters."""
+def test_a_plan_without_unwanted_parts(state_dir):
+    """Strings that look like the beginning of a part do not count: a line break in a string is written as an escape."""
     text = jsonbytes.by_lines(PLANS)
     state_dir.create("plan.json", text)
     assert json.loads(text.decode("utf-8", "surrogateescape")) == state_dir.plan() == PLANS
@@ -104,7 +104,7 @@ def test_small_plans(state_dir, plans):
     assert state_dir.plan() == plans and state_dir.plan(("mounts",)) == {key: value for key, value in plans.items() if key != "mounts"}
 
 
-def test_a_plan_that_somebody_has_laid_out_is_read_whole(state_dir):
+def test_a_reformatted_plan_is_read_completely(state_dir):
     state_dir.create("plan.json", json.dumps(PLANS, indent=1).encode())
     assert state_dir.plan(("mounts",)) == PLANS
 
@@ -115,7 +115,7 @@ def test_one_document_without_a_newline(state_dir):
     assert read(state_dir) == STATE
 
 
-def test_notes_are_no_states(state_dir):
+def test_notes_are_not_states(state_dir):
     state_dir.save()
     assert state_dir.note("trace") is None
     state_dir.save({"trace": [1]})
@@ -123,7 +123,7 @@ def test_notes_are_no_states(state_dir):
     assert read(state_dir) == STATE and state_dir.note("trace") == [2]
 
 
-def test_a_long_log_begins_anew(state_dir):
+def test_a_long_log_is_started_again(state_dir):
     state_dir.state["annotations"] = {"long": "x" * 100_000}
     for _ in range(5):
         state_dir.save()
@@ -133,7 +133,7 @@ def test_a_long_log_begins_anew(state_dir):
 
 
 def test_whole(state_dir):
-    """What `list -q` need not parse: a log that ends with a line of save()'s. All else is for load() to judge."""
+    """Logs that end with a line written by save(), which `list -q` need not parse. load() handles all others."""
     root = os.path.dirname(state_dir.path)
 
     def whole():
@@ -210,8 +210,8 @@ def test_the_id_is_taken_once(state_dir):
         store.reserve(os.path.dirname(state_dir.path), "one")
 
 
-def test_the_plan_goes_last(tmp_path, monkeypatch):
-    """By it a directory is known to be ours: a forget() that was cut short leaves it."""
+def test_the_plan_is_removed_last(tmp_path, monkeypatch):
+    """It marks the directory as ours, so an interrupted forget() must leave it."""
     (tmp_path / "x").mkdir()
     for name in ("a", "plan.json", "state.json", "z"):
         (tmp_path / "x" / name).write_text("")
@@ -221,8 +221,8 @@ def test_the_plan_goes_last(tmp_path, monkeypatch):
     assert gone[-1] == "plan.json" and not (tmp_path / "x").exists()
 
 
-def test_a_directory_that_can_not_be_opened_goes_again(tmp_path, monkeypatch):
-    """EMFILE after the mkdir: the id is as free as before."""
+def test_a_directory_that_cannot_be_opened_is_removed_again(tmp_path, monkeypatch):
+    """EMFILE after the mkdir: the id is still free."""
     root = tmp_path / "state"
     store.reserve(str(root), "c0").close()
     real = store.posix.open

@@ -1,8 +1,8 @@
-"""A rule for the tests themselves: each one can fail.
+"""A rule for the tests themselves: each test can fail.
 
-A test can fail if it asserts, expects an exception, or calls a helper or a fixture of the tests that does, looked up as in Python (the
-module's own, an imported one, a method of a class that the tests define). An assertion counts only if it is always reached: not in an
-`except` or an `if`. And an assertion that None is returned counts only for a function that can return something else.
+A test can fail if it asserts something, expects an exception, or calls a helper or fixture that does. Names are looked up as in Python: in
+the module, among its imports, or as methods of classes that the tests define. An assertion counts only if it is always reached, so not in an
+`except` or an `if`. An assertion that None is returned counts only for a function that can return something else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Module:
-    """The names of a file of the tests."""
+    """The names in a test file."""
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
@@ -40,7 +40,7 @@ class Module:
 
 
 class Suite:
-    """All files. `can_fail` answers for a function of one of them."""
+    """All test files. `can_fail` answers for a function in one of them."""
 
     def __init__(self, modules: list[Module]) -> None:
         self.modules = modules
@@ -55,7 +55,7 @@ class Suite:
 
     def can_fail(self, module: Module, function: Function) -> bool:
         if id(function) not in self.known:
-            self.known[id(function)] = False  # for those that call themselves
+            self.known[id(function)] = False  # for functions that call themselves
             fixtures = [found for one in function.args.args for found in self.fixture(module, one.arg)] if is_asked(function) else []
             self.known[id(function)] = self.any_fails(module, function, function.body) or any(
                 self.checks_at_the_end(*one) for one in fixtures
@@ -63,7 +63,7 @@ class Suite:
         return self.known[id(function)]
 
     def checks_at_the_end(self, module: Module, fixture: Function) -> bool:
-        """Whether a fixture asserts something when the test is over."""
+        """Whether a fixture asserts something after the test."""
         after = [number for number, node in enumerate(fixture.body) if any(isinstance(one, ast.Yield) for one in ast.walk(node))]
         return bool(after) and self.any_fails(module, fixture, fixture.body[after[0] + 1 :])
 
@@ -71,7 +71,7 @@ class Suite:
         return any(self.fails(module, function, node) for node in nodes)
 
     def fails(self, module: Module, function: Function, node: ast.AST) -> bool:
-        """Whether a statement or expression can make the function fail on purpose, whichever way it goes."""
+        """Whether a statement or expression can make the function fail on purpose, whichever branch is taken."""
         if isinstance(node, ast.If):
             sides = [node.body, node.orelse]
             return self.fails(module, function, node.test) or all(ends(side) or self.any_fails(module, function, side) for side in sides)
@@ -96,7 +96,7 @@ class Suite:
         return any(self.can_fail(*found) for found in self.targets(module, function, node.func))
 
     def targets(self, module: Module, function: Function, called: ast.expr) -> Iterator[tuple[Module, Function]]:
-        """What a call may run, of the functions of the tests. A method counts if those of all classes that have it do."""
+        """The test functions that a call may run. A method counts only if it can fail in every class that has it."""
         if isinstance(called, ast.Name):
             yield from self.of_name(module, called.id)
             if called.id in {argument.arg for argument in function.args.args}:
@@ -122,7 +122,7 @@ class Suite:
                 yield from self.of_name(self.by_name[place], name)
 
     def of_class(self, module: Module, returns: ast.expr | None) -> Iterator[tuple[Module, Function]]:
-        """What calling a fixture's value runs: the `__call__` of the class that the fixture is declared to return."""
+        """The function that runs when a fixture's value is called: `__call__` of the class that the fixture is declared to return."""
         name = ast.unparse(returns) if returns is not None else ""
         place, name = module.imported.get(name, (module.path.stem, name))
         found = self.by_name[place].classes.get(name) if place in self.by_name else None
@@ -131,7 +131,7 @@ class Suite:
                 yield self.by_name[place], node
 
     def fixture(self, module: Module, name: str) -> Iterator[tuple[Module, Function]]:
-        """The one that pytest takes: of the module, else of the nearest conftest."""
+        """The fixture that pytest uses: from the module, or else from the nearest conftest."""
         for place in [
             module,
             *(other for other in self.modules if other.path.name == "conftest.py" and other.path.parent in module.path.parents),
@@ -142,17 +142,17 @@ class Suite:
 
 
 def is_asked(function: Function) -> bool:
-    """Whether pytest gives its arguments to it."""
+    """Whether pytest supplies the arguments of the function."""
     return function.name.startswith("test_")
 
 
 def ends(side: list[ast.stmt]) -> bool:
-    """Whether one side of an `if` leaves the test: it says that it has nothing to look at."""
+    """Whether a branch of an `if` leaves the test because there is nothing to check."""
     return bool(side) and isinstance(side[-1], ast.Return) or any("pytest.skip" in ast.unparse(node) for node in side)
 
 
 def is_empty(test: ast.expr) -> bool:
-    """Whether an assertion holds whatever happens: constants, and `f() is None` of a function that returns nothing."""
+    """Whether an assertion always holds: a constant, or `f() is None` for a function that returns nothing."""
     if isinstance(test, ast.BoolOp):
         return all(is_empty(value) for value in test.values)
     if isinstance(test, ast.Compare) and isinstance(test.left, ast.Call) and ast.unparse(test.comparators[0]) == "None":
@@ -163,7 +163,7 @@ def is_empty(test: ast.expr) -> bool:
 
 @functools.cache
 def returning_nothing() -> frozenset[str]:
-    """Names of functions of the package and of the tests, all of which are declared to return None, or have no `return` with a value."""
+    """Names of functions in the package and the tests that, wherever they are defined, are declared to return None or never return a value."""
     found: dict[str, bool] = {}
     package = [ast.parse(path.read_text()) for path in (harness.ROOT / "runtime/pyrunc").rglob("*.py")]
     for tree in [*package, *(module.tree for module in every_test().modules)]:
@@ -196,7 +196,7 @@ def test_no_test_asserts_nothing() -> None:
 
 
 def test_no_assertion_is_empty() -> None:
-    """Next to others, too: it looks as if something were checked."""
+    """Not even next to other assertions: it would look as if something were checked."""
     empty = [
         "%s:%d %s" % (module.path.relative_to(TESTS), node.lineno, ast.unparse(node))
         for module in every_test().modules

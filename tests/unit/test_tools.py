@@ -1,4 +1,4 @@
-"""tools/setup.sh, .ci/run and the bench: the tools around the product, with fakes for the programs that they call."""
+"""tools/setup.sh, .ci/run and the bench, with fakes for the programs that they call."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def test_setup_without_root(tmp_path):
 
 
 def test_setup_that_fails(tmp_path):
-    """apt's own words are shown, and the status is not 0."""
+    """The output of apt is shown, and the exit status is not 0."""
     fake(tmp_path, "dpkg-query", "exit 1")
     fake(tmp_path, "id", "echo 0")
     fake(tmp_path, "apt-get", "echo no network >&2; exit 100")
@@ -93,7 +93,7 @@ def test_setup_that_fails(tmp_path):
     ],
 )
 def test_ci_ends_as_pytest_did(tmp_path, closing, status, wanted):
-    """The last line is pytest's closing one, and anything but a good run is a failure; CI is set."""
+    """The last line is the last one of pytest, anything but a good run is a failure, and CI is set."""
     fake(tmp_path, "make", "echo CI=$CI $*; echo '%s'; echo 'make: something after it' >&2; exit %d" % (closing, status))
     done = call([harness.ROOT / ".ci/run"], tmp_path)
     lines = done.stdout.splitlines()
@@ -175,7 +175,7 @@ def test_report_of_all_parts():
 
 
 def test_plots():
-    """The higher value has the higher bar; a runtime without a figure has none; nothing to show is no plot."""
+    """The higher value has the higher bar; a runtime without a figure has none; without any figures there is no plot."""
     drawn = plots.bars("t", "ms", [("x", {"a": measure.figures([4.0]), "b": 2.0}), ("y", {"b": 1.0})], ["a", "b"])
     heights = [
         float(part.partition('height="')[2].partition('"')[0])
@@ -184,21 +184,19 @@ def test_plots():
     ]
     assert len(heights) == 3 and heights[0] == 2 * heights[1] == 4 * heights[2]
     assert "1,000" in plots.lines("t", "ms", {"a": [(1, 1.0), (1000, 2.0)]}, ["a"])
-    assert "1,000" not in plots.lines("t", "ms", {"a": [(0, 1.0), (999, 1.0), (1000, 2.0)]}, ["a"]), (
-        "numbers are not written over each other"
-    )
+    assert "1,000" not in plots.lines("t", "ms", {"a": [(0, 1.0), (999, 1.0), (1000, 2.0)]}, ["a"]), "numbers do not overlap"
     assert plots.bars("t", "ms", [], ["a"]) == plots.lines("t", "ms", {}, ["a"]) == ""
 
 
 @pytest.mark.parametrize(("top", "step"), [(79.99, 10), (8.0, 2), (7.9, 1), (100, 20), (0.3, 0.05), (200_000, 50_000), (1, 0.2)])
 def test_ticks_are_round(top, step):
-    """At least four parts, and few enough to be read."""
+    """At least four parts, and few enough to be readable."""
     assert plots.round_step(top) == pytest.approx(step) and 4 <= top / step < 10
     assert "{:,.10g}".format(step) in plots.bars("t", "ms", [("x", {"a": top})], ["a"])
 
 
 def test_the_page_of_the_bench_for_every_reader():
-    """Phone width, both colour schemes, a table of contents that leads somewhere, and what is wide scrolls by itself."""
+    """It fits a phone, supports both colour schemes, has a table of contents with working links, and wide elements scroll separately."""
     page = report.html(ALL)
     assert "name=viewport" in page and "prefers-color-scheme:dark" in page
     links = re.findall(r"<a href='#(\w+)'>", page)
@@ -209,7 +207,7 @@ def test_the_page_of_the_bench_for_every_reader():
 
 
 def test_figures_of_two_runs():
-    """The later one counts for what both have; runtimes and parts that only one has stay."""
+    """Where both runs have figures, the later one counts; runtimes and parts that only one of them has are kept."""
     old = {"scale": {"a": {"create": {"1": ONE, "10": ONE}}, "b": {"create": {"1": ONE}}}, "stats": {"a": 1}}
     old["scale"]["a"]["failed"] = "once"  # type: ignore[index]
     new = {"scale": {"a": {"create": {"1": measure.figures([9.0])}}, "c": {}}, "rounds": 2}
@@ -252,7 +250,7 @@ def test_calls_of_strace():
         ["--runtime", "/nowhere"],
     ],
 )
-def test_bench_says_what_it_does_not_understand(words):
+def test_bench_reports_invalid_arguments(words):
     lacking = [name for name in ("runc", "crun") if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
     if lacking and words[0] in ("--add", "--load"):
         pytest.skip("this machine has no %s, which it measures next to pyrunc" % " and no ".join(lacking))
@@ -266,7 +264,7 @@ def test_bench_says_what_it_does_not_understand(words):
 
 @pytest.fixture(scope="module")
 def stepped(tmp_path_factory):
-    """Counts what an assembler's text executes: (exit status, count or None)."""
+    """Counts the instructions that a program in assembly executes: (exit status, count or None)."""
     place = tmp_path_factory.mktemp("steps")
     tool = steps.compiled(str(place))
 
@@ -288,19 +286,19 @@ EXIT = "mov $60, %eax; mov $7, %edi; syscall"
 @X86
 @pytest.mark.parametrize("rounds", [1, 1000, 5000])
 def test_every_instruction_counts(stepped, rounds):
-    """The last one, which ends the program, is never through."""
+    """The last one, which ends the program, never completes."""
     assert stepped("mov $%d, %%ecx; 1: dec %%ecx; jnz 1b; %s" % (rounds, EXIT)) == (7, 1 + 2 * rounds + 2)
 
 
-# fork; the child counts to three millions and writes a byte to descriptor 199, the parent ends long before
+# fork; the child counts to three million and writes a byte to descriptor 199; the parent exits long before that
 LATE = """mov $57, %eax; syscall; test %eax, %eax; jnz 2f; mov $3000000, %ecx; 1: dec %ecx; jnz 1b;
     mov $1, %eax; mov $199, %edi; lea _start(%rip), %rsi; mov $1, %edx; syscall; mov $60, %eax; xor %edi, %edi; syscall;
     2: mov $300, %ecx; 3: dec %ecx; jnz 3b; mov $60, %eax; mov $7, %edi; syscall"""
 
 
 @X86
-def test_children_are_let_go(stepped):
-    """Processes that outlive the program are not affected by a trap that is no longer waited for, at whatever point it is."""
+def test_children_are_released(stepped):
+    """Processes that outlive the program are not affected by a trap that nobody handles any longer, wherever they are at that time."""
     for _ in range(20):
         reader, writer = os.pipe()
         os.dup2(writer, 199)
@@ -311,10 +309,10 @@ def test_children_are_let_go(stepped):
         finally:
             os.close(199)
         with open(reader, "rb") as pipe:
-            assert len(pipe.read()) == 1  # its end comes when the child is gone
+            assert len(pipe.read()) == 1  # the pipe ends when the child is gone
 
 
-def test_who_is_ended_reports_nothing(tmp_path):
+def test_a_terminated_run_reports_nothing(tmp_path):
     tool = steps.compiled(str(tmp_path))
     process = subprocess.Popen([tool, tmp_path / "report", "/bin/sleep", "1000"])
     children = pathlib.Path("/proc/%d/task/%d/children" % (process.pid, process.pid))
@@ -343,8 +341,8 @@ def test_report_is_json():
     assert json.loads(json.dumps(FOUND)) == FOUND
 
 
-def test_bench_leaves_out_whom_it_cannot_measure(tmp_path):
-    """A runtime that fails is named with its words, and the others are measured all the same."""
+def test_bench_leaves_out_a_runtime_that_fails(tmp_path):
+    """A runtime that fails is named with its error, and the others are still measured."""
     if os.geteuid():
         pytest.skip("this machine gives the test run no root")
     fake(tmp_path, "broken", "echo nothing works >&2; exit 1")
@@ -354,8 +352,8 @@ def test_bench_leaves_out_whom_it_cannot_measure(tmp_path):
     assert "broken create: exit 1: nothing works" in done.stdout
 
 
-def test_bench_that_is_told_to_end_leaves_nothing(tmp_path):
-    """timeout(1) tells it twice: the second word must not cut the cleaning short."""
+def test_a_terminated_bench_leaves_nothing(tmp_path):
+    """timeout(1) sends the signal twice: the second one must not interrupt the cleanup."""
     if os.geteuid():
         pytest.skip("this machine gives the test run no root")
     place = tmp_path / "place"
@@ -375,8 +373,8 @@ def test_bench_that_is_told_to_end_leaves_nothing(tmp_path):
 # ---- the checkout
 
 
-def test_what_names_an_interpreter_can_be_run():
-    """README calls them by their path. The probe's script is handed to containers, which have a shell of their own."""
+def test_scripts_with_an_interpreter_are_executable():
+    """README runs them by their path. The probe's script is passed to containers, which run it with their own shell."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=harness.ROOT, capture_output=True, text=True, check=True)
     tracked = [name for name in listed.stdout.split("\0") if name and (harness.ROOT / name).is_file()]
     scripts = [name for name in tracked if (harness.ROOT / name).read_bytes()[:2] == b"#!"]

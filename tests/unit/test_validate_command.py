@@ -24,14 +24,14 @@ PLACES = [("/process/cwd", 5, 21), ("/process/user/uid", 5, 40), ("/process/env/
 
 
 of_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="the test run is an ordinary user's, to whom other parts of these configs are refused"
+    os.geteuid() != 0, reason="an ordinary user runs the tests, and other parts of these configs are refused to them"
 )
 
 
 @pytest.fixture
 def examine(tmp_path, monkeypatch, capfd):
     """examine(text or document, **options) -> (exit status, output: text, or the document of --format json)"""
-    monkeypatch.chdir(tmp_path)  # the command moves to the bundle
+    monkeypatch.chdir(tmp_path)  # the command changes to the bundle's directory
 
     def run(config, **options):
         if config is not None:
@@ -79,12 +79,12 @@ def test_text_shows_the_place(examine):
     assert lines[-2].startswith("config.json: 6 problems, ")
 
 
-def test_schema_only_looks_at_the_file_as_it_is(examine):
+def test_schema_only_checks_the_unchanged_file(examine):
     status, report = examine(BAD, format="json", schema_only=True)
     assert status == 1
     assert {p["pointer"] for p in report["problems"]} == {p for p, _, _ in PLACES} | {"/vm/kernel"}
     status, report = examine({"ociVersion": "1.0.0", "mounts": None}, format="json", schema_only=True)
-    assert [p["pointer"] for p in report["problems"]] == ["/mounts"]  # null is no list, whatever the normalisation makes of it
+    assert [p["pointer"] for p in report["problems"]] == ["/mounts"]  # null is not a list, even though the normalisation removes it
 
 
 def test_strict(examine):
@@ -104,7 +104,7 @@ def test_a_good_bundle(examine, good):
 
 
 def test_refusals_of_the_parts_come_together(examine, good):
-    """Not only the first: two parts that do not need each other each say theirs."""
+    """Not only the first one is reported: each of two independent parts reports its refusal."""
     good["process"]["oomScoreAdj"] = 5000
     good["process"]["rlimits"].append({"type": "RLIMIT_BOGUS", "soft": 1, "hard": 1})
     good["linux"]["sysctl"] = {"vm.swappiness": "1"}
@@ -125,7 +125,7 @@ def test_refusals_of_the_parts_come_together(examine, good):
         ('{"ociVersion": "1.0.0", "Process": {}}', "unknown property Process", "/Process"),
     ],
 )
-def test_files_that_are_no_config(examine, text, words, pointer):
+def test_files_that_are_not_a_config(examine, text, words, pointer):
     status, report = examine(text, format="json")
     assert status == 1
     assert any(words in problem["words"] and problem["pointer"] == pointer for problem in report["problems"])
@@ -139,7 +139,7 @@ def test_missing_file(examine, tmp_path):
 
 @pytest.mark.parametrize("verdict", ["good", "bad"])
 def test_vectors_of_the_specification(examine, verdict):
-    """--schema-only accepts all good ones and refuses all bad ones, each with a pointer."""
+    """--schema-only accepts all good vectors and refuses all bad ones, each with a pointer."""
     for path in sorted((harness.ROOT / "tests/vectors/config" / verdict).glob("*.json")):
         status, report = examine(path.read_text(), format="json", schema_only=True)
         assert status == (verdict == "bad"), path.name
@@ -159,7 +159,7 @@ def test_without_jsonschema(examine, monkeypatch, good):
 
 
 def test_hostile_text_stays_on_its_line(examine):
-    """Control characters of the config do not reach the terminal."""
+    """Control characters in the config do not reach the terminal."""
     text = '{"ociVersion": "1.0.0", "hostname": 1, "a\\u001b[2Jb": 1, "process": {"cwd": "\\u001b]0;x\\u0007", "args": "\\n\\r\\u009b"}}'
     status, out = examine(text, strict=True)
     assert status == 1
@@ -173,7 +173,7 @@ def test_wrong_usage(tmp_path):
         validate.main({"globals": {}, "bundle": "."}, ["."])
 
 
-# A mistake of every kind: in names, syntax, values, what the parts refuse, and what only this host lacks.
+# A mistake of every kind: in names, syntax and values, refusals of the parts, and things that only this host lacks.
 TWENTY = """{
   "ociVersion": "1.0.2",
   "Hostname": "a",
@@ -231,8 +231,8 @@ def test_twenty_mistakes_in_one_run(examine, tmp_path):
     assert not strict["warnings"] and set(WARNINGS) <= {p["pointer"] for p in strict["problems"]}
 
 
-def test_a_mistake_is_no_cause_of_others(examine, good):
-    """What was taken out is not missed: only the mistake itself is reported."""
+def test_a_mistake_does_not_cause_others(examine, good):
+    """A value that was removed because it is wrong is not reported as missing: only the mistake itself is."""
     good["process"]["cwd"] = "relative"
     good["linux"]["namespaces"].append({"type": "bogus"})
     _status, report = examine(good, format="json")
@@ -245,7 +245,7 @@ def test_what_cannot_be_corrected_ends_the_check(examine):
     assert [(p["line"], p["column"], p["kind"]) for p in report["problems"]] == [(1, 35, "json")]
     assert "nothing else was checked" in report["warnings"][0]["words"]
     _status, out = examine('{"ociVersion": "1.0.0", "process" {}}')
-    assert "^" in out  # the place, as a failing run shows it
+    assert "^" in out  # the position, as a failing run shows it
 
 
 def test_a_file_in_place_of_the_bundle(examine, tmp_path, capfd):

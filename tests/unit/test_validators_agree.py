@@ -1,7 +1,7 @@
 """The fast validator and jsonschema agree on every document, pointer by pointer; and the table is up to date with the schemas.
 
-jsonschema is the authority. Both look at the normalised document. Inputs: the spec's own vectors, every leaf of the schema with
-every kind of value, and thousands of documents with several things wrong at once, from fixed seeds.
+jsonschema is the authority. Both check the normalised document. Inputs: the vectors of the specification, every leaf of the schema with
+every kind of value, and thousands of documents with several errors at once, from fixed seeds.
 """
 
 import copy
@@ -35,21 +35,21 @@ def derive():
 
 
 def places(document, what):
-    """The pointers that each of the two complains about."""
+    """The pointers that each of the two validators reports."""
     fast = {pointer for pointer, *_ in validate.check(document, what, all=True)}
     slow = {problem["pointer"] for problem in explain.problems(document, what)}
     return fast, slow
 
 
 def agree(document, what="config"):
-    """Normalises, compares; returns whether the document holds, None if the normalisation refused it."""
+    """Normalises and compares; returns whether the document is valid, or None if the normalisation refused it."""
     try:
         document = normalise.config(document) if what == "config" else normalise.part(document, what)
     except errors.Refusal:
         return None
     fast, slow = places(document, what)
     assert fast == slow, json.dumps(document)[:2000]
-    assert bool(validate.check(document, what)) == bool(slow)  # stopping at the first changes nothing about that
+    assert bool(validate.check(document, what)) == bool(slow)  # stopping at the first problem gives the same answer
     return not slow
 
 
@@ -68,7 +68,7 @@ def test_schemas_are_verbatim_and_whole():
 
 @pytest.mark.parametrize("path", VECTORS, ids=lambda p: "/".join(p.parts[-3:]))
 def test_vectors_of_the_specification(path):
-    """All good ones hold and no bad one does, by jsonschema on the file as it is; and the fast validator agrees."""
+    """All good ones are valid and no bad one is, according to jsonschema on the unchanged file; and the fast validator agrees."""
     what, verdict = path.parts[-3], path.parts[-2]
     try:
         document = jsonio.loads(path.read_bytes(), path.name)
@@ -86,7 +86,7 @@ def test_vectors_of_the_specification(path):
 
 
 def leaves(rule, path=()):
-    """(path, rule) of every place of the table; a list or free map is entered by one element."""
+    """(path, rule) of every place in the table; lists and free maps are represented by one element."""
     yield path, rule
     if rule[0] == "o":
         for key, below in rule[2].items():
@@ -107,7 +107,7 @@ def around(path, value):
 @pytest.mark.slow
 @pytest.mark.parametrize("what", sorted(schema_table.ROOTS))
 def test_every_place_with_every_kind_of_value(what):
-    """Nothing around it is given, so that missing properties are compared on the way."""
+    """The rest of the document is empty, so that missing properties are compared too."""
     good = 0
     for path, _ in leaves(schema_table.ROOTS[what]):
         if not path or path[0] in schema_table.FOREIGN or what == "config" and _has_its_own_turn(path):
@@ -117,7 +117,7 @@ def test_every_place_with_every_kind_of_value(what):
             if what in ("config", "state", "features"):
                 document.setdefault("ociVersion", "1.0.0")
             if what in ("state", "features"):
-                if value == {"": 1}:  # an empty key is the normalisation's matter, and these documents are our own
+                if value == {"": 1}:  # the normalisation handles empty keys, and these documents are written by pyrunc
                     continue
                 fast, slow = places(document, what)
                 assert fast == slow, (path, value)
@@ -127,18 +127,18 @@ def test_every_place_with_every_kind_of_value(what):
 
 
 def _has_its_own_turn(path):
-    """/process and /linux/resources are documents by themselves, too."""
+    """/process and /linux/resources are also documents by themselves."""
     return path[0] == "process" and len(path) > 1 or path[:2] == ("linux", "resources") and len(path) > 2
 
 
-def test_document_of_another_kind():
+def test_documents_of_another_type():
     for value in (None, True, 1, "x", [], [{}]):
         for what in schema_table.ROOTS:
             assert places(value, what) == ({"/"}, {"/"})
 
 
 def full(rule, name=""):
-    """A document with every property of the table, all of them good."""
+    """A document with every property of the table, all of them valid."""
     kind = rule[0]
     if kind == "o":
         made = {key: full(below, key) for key, below in rule[2].items()}
@@ -153,7 +153,7 @@ def full(rule, name=""):
 
 
 def shortened(node):
-    """Lists cut to three elements: the rest says nothing new, and jsonschema is slow."""
+    """Lists cut to three elements: the rest adds nothing, and jsonschema is slow."""
     if isinstance(node, dict):
         return {k: shortened(v) for k, v in node.items()}
     return [shortened(v) for v in node[:3]] if isinstance(node, list) else node
@@ -175,7 +175,7 @@ BASES = bases()
 
 @pytest.mark.parametrize("name", sorted(BASES))
 def test_untouched(name):
-    """What the specification gives as an example, our own bundles, and what engines really send: all of it is valid."""
+    """Examples of the specification, our own bundles, and configs that engines really send are all valid."""
     assert agree(copy.deepcopy(BASES[name])) is True
 
 
@@ -189,7 +189,7 @@ def spots(node, out):
 
 
 def mutate(document, chance):
-    """One thing changed: a value replaced, dropped, doubled, moved, or a key added."""
+    """Makes one change: a value is replaced, removed or duplicated, or a key is added."""
     node = chance.choice(spots(document, []))
     key = chance.choice(list(node) if isinstance(node, dict) else range(len(node)))
     act = chance.randrange(8)
@@ -209,7 +209,7 @@ def mutate(document, chance):
 def test_mutated(name):
     chance = random.Random("agree " + name)
     held = broken = refused = 0
-    for _ in range(10 if name.startswith("fixtures/") else 60):  # the captured ones are many and much alike
+    for _ in range(10 if name.startswith("fixtures/") else 60):  # there are many captured configs, which are all similar
         document = copy.deepcopy(BASES[name])
         for _ in range(chance.choice((1, 1, 2, 4))):
             if spots(document, []):
@@ -218,11 +218,11 @@ def test_mutated(name):
         held += verdict is True
         broken += verdict is False
         refused += verdict is None
-    assert broken  # else the mutations no longer hit anything
+    assert broken  # otherwise the mutations no longer have an effect
 
 
 def test_words_are_the_same():
-    """Where both see one problem they say it in one way, so it does not matter which of them was asked."""
+    """Both report the same problem in the same words, so it does not matter which of them is used."""
     document = {"ociVersion": 1, "process": {"cwd": "/", "args": ["a", 7], "user": {"uid": -1}}, "mounts": [{"destination": True}]}
     fast = {pointer: words for pointer, words, *_ in validate.check(document, all=True)}
     slow = {p["pointer"]: p["words"] for p in explain.problems(document)}

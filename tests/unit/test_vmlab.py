@@ -1,4 +1,4 @@
-"""The test lab's own parts: its package list, and the skips of pytest without a guest."""
+"""Parts of the test lab: its package list, and that pytest skips tests without a guest."""
 
 import os
 import shutil
@@ -30,14 +30,14 @@ def test_units_are_named_once():
     assert len(lines) == len(set(lines)) and all("." in line or line.startswith(("system-", "user-")) for line in lines)
 
 
-def test_an_image_that_is_no_kernel():
+def test_an_image_that_is_not_a_kernel():
     if shutil.which("zstd") is None:
         pytest.skip("this machine has no zstd")
     assert build.elf_of(bytes(4096)) is None
 
 
 def test_the_copy_is_readable_for_all(tmp_path):
-    """root's umask must not keep the guest's user from the tree."""
+    """The umask of root must not make the tree unreadable for the user of the guest."""
     if not os.path.exists("/usr/sbin/mke2fs"):
         pytest.skip("not installed: e2fsprogs")
     (tmp_path / "tree/.git").mkdir(parents=True)
