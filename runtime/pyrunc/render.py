@@ -93,6 +93,26 @@ def fitting(rows: Sequence[Sequence[str]], columns: int | None, gap: int = 2) ->
     return [[cut(cell, size) for cell, size in zip(row, widths, strict=True)] for row in table]
 
 
+def outline(value: Any, name: str | None = None, columns: int = 110) -> list[str]:
+    """Plain data as indented lines; values that fit `columns` stay on one line. An item of a list is called by its pointer, if it has one."""
+    head = "" if name is None else name + ": "
+    text = jsonio.dumps(value)
+    if len(text) + len(head) <= columns or not isinstance(value, (dict, list)) or not value:
+        return [head + errors.quote(text, 400)]
+    items: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    else:
+        for number, one in enumerate(value):
+            pointer = one.get("pointer") if isinstance(one, dict) else None
+            items.append((pointer, {k: v for k, v in one.items() if k != "pointer"}) if pointer else (str(number), one))
+    lines = [] if name is None else [name + ":"]
+    pad = "" if name is None else "  "
+    for key, item in items:
+        lines += [pad + line for line in outline(item, key, columns - len(pad))]
+    return lines
+
+
 def story(error: errors.PyruncError, head: str, document: str | None) -> str:
     """The long form of an error: what failed, where, why, and what to do. head: "create failed", or "" for errors of no command; document:
     path of the config or None."""

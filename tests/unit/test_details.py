@@ -11,9 +11,8 @@ import harness
 from fakes import hand
 from pyrunc.cgroup import attach, devices_rules, freeze, tree, v2
 from pyrunc.cgroup import fs as cgroup_fs
-from pyrunc.commands import plan as plan_command
 from pyrunc.errors import CallError, Refusal, StepFailure
-from pyrunc.linux import caps, constants, dbus, filters, pidfd, sdnotify
+from pyrunc.linux import caps, dbus, filters, pidfd, sdnotify
 from pyrunc.parts import capabilities, notify
 from pyrunc.parts.mounts import cgroupfs
 from pyrunc.parts.resources import limits
@@ -229,11 +228,3 @@ def test_a_set_of_capabilities_lies_within_another(monkeypatch, inner, outer):
     with pytest.raises(Refusal, match="capabilities %s are not all in %s: CAP_CHOWN" % (inner, outer)) as caught:
         capabilities.plan({"/process/capabilities": sets}, hand.Ctx())
     assert caught.value.pointer == "/process/capabilities/" + inner
-
-
-def test_flags_that_share_a_bit_are_named_once():
-    """rslave and rshared on one mount both set MS_REC: the readable plan names the flags of both, and no others."""
-    shown = plan_command.named(
-        {"destination": "/x", "propagation": [constants.MS_REC | constants.MS_SLAVE, constants.MS_REC | constants.MS_SHARED]}
-    )
-    assert sorted(shown["propagation"]) == ["rec", "shared", "slave"]

@@ -156,16 +156,15 @@ def about(where: str, place: str) -> bool:
 
 def planned(pointer: str, owner: str | None, bundle: str, options: Options) -> dict[str, Any]:
     """{"value", "planned", "written", "problems", "warnings"} of a bundle."""
-    from pyrunc.commands import plan
-    from pyrunc.engine import cgroup_preview
+    from pyrunc.engine import cgroup_preview, preview
 
     try:
-        made = plan.make({"bundle": bundle, "globals": options["globals"]}, "explain")
+        made = preview.make({"bundle": bundle, "globals": options["globals"]}, "explain")
     except PyruncError as e:
         return {"value": None, "planned": None, "written": [], "problems": [e.record()], "warnings": []}
     return {
         "value": pointers.get(made.config, pointer),
-        "planned": _narrowed(pointer, plan.shown(owner or "", made.plans.get(owner or ""))),
+        "planned": _narrowed(pointer, preview.shown(owner or "", made.plans.get(owner or ""))),
         "written": [row for row in cgroup_preview.files(made.plans) if row["pointer"] and _covers(row["pointer"], pointer)],
         "problems": [p.record() for p in made.problems if p.pointer and _covers(p.pointer, pointer)],
         "warnings": [{"pointer": p, "words": words} for p, words in made.warnings if _covers(p, pointer)],
@@ -229,12 +228,10 @@ def _property_lines(found: dict[str, Any], paint: Paint) -> list[str]:
 
 
 def _planned_lines(found: dict[str, Any], paint: Paint) -> list[str]:
-    from pyrunc.commands.plan import outline
-
     columns = render.width(1)
     given = quote(jsonio.dumps(found["value"]), 400) if found["value"] is not None else "not given; the default applies"
     lines = [_field(paint, "given", render.cut(given, columns and columns - 12))]
-    planned = outline(found["planned"], None, (columns or 122) - 12) if found["planned"] is not None else ()
+    planned = render.outline(found["planned"], None, (columns or 122) - 12) if found["planned"] is not None else ()
     for index, text in enumerate(planned):
         lines.append(_field(paint, "" if index else "planned", render.cut(text, columns and columns - 12)))
     lines += [_field(paint, "writes", "%s to %s" % (quote(row["value"]), quote(row["file"]))) for row in found["written"]]

@@ -45,7 +45,6 @@ def main(options: Options, args: list[str]) -> int:
 def _text(document: dict[str, Any]) -> str:
     """The document as indented lines; lists of words are wrapped."""
     from pyrunc import render
-    from pyrunc.commands.plan import outline
 
     columns = render.width(1) or 100
     lines = []
@@ -53,7 +52,7 @@ def _text(document: dict[str, Any]) -> str:
         if isinstance(value, list) and all(isinstance(one, str) for one in value):
             lines += render.wrapped(" ".join(value), columns, key + ": ", "  ")
         else:
-            for line in outline(value, key, columns):
+            for line in render.outline(value, key, columns):
                 pad = " " * (len(line) - len(line.lstrip(" ")) + 2)
                 lines += render.wrapped(line.replace('","', '", "'), columns, "", pad)
     return "\n".join(lines) + "\n"

@@ -247,9 +247,8 @@ def _version(config: dict[str, Any], report: Report) -> None:
 
 def _contexts(options: Options, bundle: str) -> Any:
     """A function that makes what plan() may ask, for a config."""
-    from pyrunc.commands import plan
-    from pyrunc.engine import planner, prepare
+    from pyrunc.engine import planner, prepare, preview
 
     asked = {"command": "plan", **prepare.from_globals(options["globals"])}
-    root = plan.state_root(options["globals"])
+    root = preview.state_root(options["globals"])
     return lambda config: planner.Context("validate", bundle, config, asked, root)

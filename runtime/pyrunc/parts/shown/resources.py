@@ -1,0 +1,22 @@
+"""Limits: device rules as the kernel writes them."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.parts.resources import Entry
+    from pyrunc.parts.resources.limits import Rule
+    from pyrunc.parts.sides import Json
+
+
+def brief(entry: Entry) -> Json:
+    return {**entry, "devices": [_rule(rule) for rule in entry.get("devices", ())]}
+
+
+def _rule(rule: Rule) -> str:
+    allow, kind, major, minor, access = rule
+    return "%s %s %s:%s %s" % ("allow" if allow else "deny", kind, _number(major), _number(minor), access)
+
+
+def _number(value: int) -> str:
+    return "*" if value < 0 else str(value)
