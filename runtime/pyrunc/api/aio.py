@@ -1,28 +1,71 @@
 """The asynchronous API: AsyncRuntime and AsyncContainer. They have the attributes of Runtime and Container, and their methods as coroutines.
 
 Methods that wait for a container (wait(), events(), output) run in the event loop: cancelling them terminates the runtime's command. Other
-calls take milliseconds and run in a thread of the loop's executor; so do run() and exec(), which have a `timeout`.
+calls take milliseconds and run in a thread of the loop's executor; so do run() and exec(), which have a `timeout`. Those are made from the
+synchronous methods by _threaded() and _wrapped(), which keep signature and description.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyrunc.api import caller
 from pyrunc.api.bundle import Bundle
 from pyrunc.api.container import Container
 from pyrunc.api.errors import NotFoundError, TimeoutExpired
-from pyrunc.api.results import Completed, Difference, ExitStatus, Mount, Problem, State, Stats
+from pyrunc.api.results import ExitStatus
 from pyrunc.api.runtime import File, Path, Runtime
+
+if TYPE_CHECKING:
+    from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
+    S = TypeVar("S", covariant=True)
+    Function = TypeVar("Function", bound=Callable[..., object])
+
+    class Twin(Protocol[S]):
+        """An AsyncRuntime or AsyncContainer."""
+
+        @property
+        def _twin(self) -> S: ...
+
+
+def _named(function: Function, method: Callable[..., object]) -> Function:
+    """Gives a coroutine function the name, signature and description of the synchronous method."""
+    functools.update_wrapper(function, method)
+    function.__module__, function.__qualname__ = __name__, "Async" + method.__qualname__
+    return function
+
+
+def _threaded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[Twin[S], P], Coroutine[Any, Any, R]]:
+    """The method as a coroutine function that calls it in a thread."""
+
+    async def call(self: Twin[S], /, *args: P.args, **options: P.kwargs) -> R:
+        return await asyncio.to_thread(method, self._twin, *args, **options)
+
+    return _named(call, method)
+
+
+def _wrapped(
+    method: Callable[Concatenate[Runtime, P], Container],
+) -> Callable[Concatenate[AsyncRuntime, P], Coroutine[Any, Any, AsyncContainer]]:
+    """The same for a method that returns a Container, which becomes an AsyncContainer."""
+
+    async def call(self: AsyncRuntime, /, *args: P.args, **options: P.kwargs) -> AsyncContainer:
+        return AsyncContainer(self, await asyncio.to_thread(method, self._twin, *args, **options))
+
+    return _named(call, method)
 
 
 class AsyncRuntime:
-    """Runtime for asyncio, with the same arguments; `runtime` is the underlying Runtime."""
+    """Runtime for asyncio, with the same arguments."""
 
     def __init__(
         self, path: Path | None = None, *, root: Path | None = None, options: Sequence[str] = (), timeout: float | None = 60.0
@@ -42,15 +85,21 @@ class AsyncRuntime:
     async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
-    async def close(self) -> None:
-        """As Runtime.close()."""
-        await asyncio.to_thread(self._twin.close)
+    close = _threaded(Runtime.close)
+    call = _threaded(Runtime.call)
+    run = _threaded(Runtime.run)
+    validate = _threaded(Runtime.validate)
+    plan = _threaded(Runtime.plan)
+    features = _threaded(Runtime.features)
+    version = _threaded(Runtime.version)
+    restore = _wrapped(Runtime.restore)
+    container = _wrapped(Runtime.container)
 
-    async def call(self, *words: Path, input: bytes | None = None, fds: Sequence[int] = (), check: bool = True) -> bytes:
-        """As Runtime.call()."""
-        return await asyncio.to_thread(lambda: self._twin.call(*words, input=input, fds=fds, check=check))
+    async def containers(self) -> list[AsyncContainer]:
+        """As Runtime.containers()."""
+        return [AsyncContainer(self, one) for one in await asyncio.to_thread(self._twin.containers)]
 
-    async def create(
+    async def create(  # the parameters of Runtime.create, and `stream`
         self,
         bundle: Bundle | Path,
         id: str | None = None,
@@ -85,51 +134,6 @@ class AsyncRuntime:
         found = AsyncContainer(self, made)
         found.stdout_stream, found.stderr_stream = [(await found._reader(ours))[0] for ours, _theirs in pipes]
         return found
-
-    async def restore(
-        self, bundle: Bundle | Path, image_path: Path, id: str | None = None, *, options: Sequence[str] = ()
-    ) -> AsyncContainer:
-        """As Runtime.restore()."""
-        return AsyncContainer(self, await asyncio.to_thread(lambda: self._twin.restore(bundle, image_path, id, options=options)))
-
-    async def run(
-        self,
-        bundle: Bundle | Path,
-        id: str | None = None,
-        *,
-        input: bytes | None = None,
-        stdin: File | None = None,
-        stdout: File | None = None,
-        stderr: File | None = None,
-        timeout: float | None = None,
-        check: bool = False,
-        options: Sequence[str] = (),
-    ) -> Completed:
-        """Like Runtime.run()."""
-        files = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-        return await asyncio.to_thread(
-            lambda: self._twin.run(bundle, id, input=input, timeout=timeout, check=check, options=options, **files)
-        )
-
-    async def container(self, id: str) -> AsyncContainer:
-        """As Runtime.container()."""
-        return AsyncContainer(self, await asyncio.to_thread(self._twin.container, id))
-
-    async def containers(self) -> list[AsyncContainer]:
-        """As Runtime.containers()."""
-        return [AsyncContainer(self, one) for one in await asyncio.to_thread(self._twin.containers)]
-
-    async def validate(self, bundle: Bundle | Path, *, strict: bool = False) -> list[Problem]:
-        return await asyncio.to_thread(lambda: self._twin.validate(bundle, strict=strict))
-
-    async def plan(self, bundle: Bundle | Path, id: str = "plan") -> dict[str, Any]:
-        return await asyncio.to_thread(self._twin.plan, bundle, id)
-
-    async def features(self) -> dict[str, Any]:
-        return await asyncio.to_thread(self._twin.features)
-
-    async def version(self) -> str:
-        return await asyncio.to_thread(self._twin.version)
 
 
 class AsyncContainer:
@@ -182,25 +186,13 @@ class AsyncContainer:
 
     # ---- queries
 
-    async def state(self) -> State:
-        return await asyncio.to_thread(self._twin.state)
-
-    async def status(self) -> str:
-        """creating, created, running, paused or stopped."""
-        return await asyncio.to_thread(self._twin.status)
-
-    async def pid(self) -> int:
-        """Of the container's init, as the host sees it; 0 when it has stopped."""
-        return await asyncio.to_thread(self._twin.pid)
-
-    async def stats(self) -> Stats:
-        return await asyncio.to_thread(self._twin.stats)
-
-    async def processes(self) -> list[int]:
-        return await asyncio.to_thread(self._twin.processes)
-
-    async def diff(self) -> list[Difference]:
-        return await asyncio.to_thread(self._twin.diff)
+    state = _threaded(Container.state)
+    status = _threaded(Container.status)
+    pid = _threaded(Container.pid)
+    stats = _threaded(Container.stats)
+    processes = _threaded(Container.processes)
+    mounts = _threaded(Container.mounts)
+    diff = _threaded(Container.diff)
 
     async def events(self, interval: float = 5.0) -> AsyncGenerator[dict[str, Any]]:
         """Statistics every `interval` seconds, and an event whenever memory runs out, until the container exits: {"type": "stats" or "oom",
@@ -228,8 +220,16 @@ class AsyncContainer:
         await asyncio.to_thread(self._twin.start)
         return self
 
-    async def kill(self, signal: int | str = "TERM", *, all: bool = False) -> None:
-        await asyncio.to_thread(lambda: self._twin.kill(signal, all=all))
+    kill = _threaded(Container.kill)
+    stop = _threaded(Container.stop)
+    pause = _threaded(Container.pause)
+    resume = _threaded(Container.resume)
+    update = _threaded(Container.update)
+    delete = _threaded(Container.delete)
+    add_mount = _threaded(Container.add_mount)
+    remove_mount = _threaded(Container.remove_mount)
+    checkpoint = _threaded(Container.checkpoint)
+    exec = _threaded(Container.exec)
 
     async def wait(self, timeout: float | None = None) -> ExitStatus:
         """Waits until the program has exited. On TimeoutExpired it keeps running."""
@@ -257,54 +257,3 @@ class AsyncContainer:
         finally:
             loop.remove_reader(answer)
             answer.close()
-
-    async def stop(self, timeout: float = 10.0, signal: int | str = "TERM") -> ExitStatus:
-        """Stops the program: sends the signal, and SIGKILL if it is still running after `timeout` seconds."""
-        return await asyncio.to_thread(self._twin.stop, timeout, signal)
-
-    async def pause(self) -> None:
-        await asyncio.to_thread(self._twin.pause)
-
-    async def resume(self) -> None:
-        await asyncio.to_thread(self._twin.resume)
-
-    async def update(self, resources: Mapping[str, Any]) -> None:
-        await asyncio.to_thread(self._twin.update, resources)
-
-    async def delete(self, *, force: bool = False) -> None:
-        await asyncio.to_thread(lambda: self._twin.delete(force=force))
-
-    async def mounts(self) -> list[Mount]:
-        return await asyncio.to_thread(self._twin.mounts)
-
-    async def add_mount(self, destination: str, source: Path | None = None, *, type: str = "bind", options: Sequence[str] = ()) -> None:
-        """As Container.add_mount()."""
-        await asyncio.to_thread(lambda: self._twin.add_mount(destination, source, type=type, options=options))
-
-    async def remove_mount(self, destination: str) -> None:
-        await asyncio.to_thread(self._twin.remove_mount, destination)
-
-    async def checkpoint(self, image_path: Path, *, leave_running: bool = False, options: Sequence[str] = ()) -> None:
-        """As Container.checkpoint()."""
-        await asyncio.to_thread(lambda: self._twin.checkpoint(image_path, leave_running=leave_running, options=options))
-
-    async def exec(
-        self,
-        args: Sequence[str],
-        *,
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-        user: str | int | None = None,
-        options: Sequence[str] = (),
-        input: bytes | None = None,
-        stdin: File | None = None,
-        stdout: File | None = None,
-        stderr: File | None = None,
-        timeout: float | None = None,
-        check: bool = False,
-    ) -> Completed:
-        """Like Container.exec()."""
-        files = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
-        return await asyncio.to_thread(
-            lambda: self._twin.exec(args, env=env, cwd=cwd, user=user, options=options, input=input, timeout=timeout, check=check, **files)
-        )
