@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def world(scratch: pathlib.Path) -> Iterator[World]:
-    """A bundle and a directory outside of it (mounting.World); fails the test if it has changed the host."""
+    """A bundle and a directory outside of it (mounting.World); the test fails if it has changed the host."""
     made = World(pathlib.Path(tempfile.mkdtemp(prefix="w", dir=scratch)))
     yield made
     made.close()

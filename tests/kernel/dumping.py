@@ -1,7 +1,7 @@
 """Helpers shared by the tests of checkpoint and restore: a program that counts on request, and the two commands around it.
 
-The count lives in the program's memory and nowhere else; each step is asked for with a signal and seen by a file in a directory of the
-host, so no test waits for time to pass.
+The count is only in the memory of the program. A signal requests each step, and a file in a directory of the host shows that it is done, so
+no test waits for time to pass.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Counter:
     def run(self, *options: str, **kw: Option) -> Counter:
         self.id = self.runtime.new_id()
         argv = self.runtime.argv("run", "--detach", "--bundle", self.bundle, *options, self.id, **kw)
-        null = subprocess.DEVNULL  # the harness's capture files would be inherited by the container, and be part of the images
+        null = subprocess.DEVNULL  # the container would inherit the capture files of the harness, and they would be part of the images
         assert subprocess.run(argv, stdin=null, stdout=null, stderr=null, env=self.runtime.env).returncode == 0
         harness.appears(str(self.steps / "ready"))
         return self
@@ -99,7 +99,7 @@ class Counter:
         return "\n".join([line for line in lines if "Error" in line] + lines[-5:])
 
     def cgroups(self, file: str = "") -> list[str]:
-        """Directories of its cgroups that contain `file`."""
+        """The directories of its cgroups that contain `file`."""
         found = harness.cgroups(self.bundle.config["linux"]["cgroupsPath"].strip("/"))
         return sorted(path for path in found if os.path.exists(os.path.join(path, file)))
 
@@ -107,7 +107,7 @@ class Counter:
         return self.runtime.state(self.id)["pid"]
 
     def inside(self, *words: str) -> str:
-        """Standard output of a program run in the container."""
+        """The standard output of a program run in the container."""
         return self.runtime.ok("exec", self.id, *words).out
 
     def known(self) -> bool:
@@ -115,13 +115,13 @@ class Counter:
 
 
 def mounts_of(made: Counter) -> list[tuple[str, list[str]]]:
-    """[(mount point, options)] as the container sees them. Without relatime, which depends on whose /dev/null covers a file."""
+    """[(mount point, options)] as the container sees them. Without relatime, which depends on which /dev/null covers a file."""
     lines = pathlib.Path("/proc/%d/mountinfo" % made.pid()).read_text().splitlines()
     return sorted((line.split(" ")[4], sorted(set(line.split(" ")[5].split(",")) - {"relatime"})) for line in lines)
 
 
 class Listener:
-    """The caller's side of --console-socket."""
+    """The caller's end of --console-socket."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path

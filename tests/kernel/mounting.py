@@ -1,9 +1,9 @@
-"""A container's mounts without the rest of the runtime: plans made by the parts, verbs called by hand in a cloned child, which then sends
-back its view as JSON.
+"""The mounts of a container without the rest of the runtime: the parts make the plans, the verbs are called directly in a cloned child, and
+the child then sends back what it sees as JSON.
 
     world.go({"mounts": [...]}, look=lambda see: see.mounts())
 
-`look` runs inside, after all verbs, with the container's root as its own. World checks at its end that the host is as it was.
+`look` runs inside, after all verbs, with the root of the container as its root. At the end, World checks that the host has not changed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def tmpfs(destination: str, *options: str) -> Json:
 
 
 class See:
-    """The view from inside. `run` is the one that the verbs used."""
+    """The view from inside. `run` is the run that the verbs used."""
 
     def __init__(self, run: Json) -> None:
         self.run = run
@@ -122,7 +122,7 @@ class See:
 
 
 class World:
-    """A bundle with an empty root (R), and a directory outside of it (O) with a victim."""
+    """A bundle with an empty root (R), and a directory outside of it (O) with the file `victim`."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
@@ -140,7 +140,7 @@ class World:
         self.mounted: list[str] = []
 
     def freeze(self) -> None:
-        """From now on the host must not change. Called by `go` unless the test has done so."""
+        """From now on the host must not change. `go` calls this unless the test has done so."""
         if self.before is None:
             self.before = self.host()
 
@@ -157,7 +157,7 @@ class World:
                 _syscalls.umount2(path, constants.MNT_DETACH)
 
     def mount(self, path: str | os.PathLike[str], flags: int = 0, data: str | None = None, shared: bool = False) -> Json:
-        """A tmpfs on the host, in the world's directory; unmounted at the end."""
+        """A tmpfs on the host, in the directory of this world; unmounted at the end."""
         path = str(path)
         os.makedirs(path, exist_ok=True)
         _syscalls.mount("tmpfs", path, "tmpfs", flags, data)
@@ -197,7 +197,7 @@ class World:
     def go(
         self, config: Json, look: Callable[..., object] | None = None, between: Callable[..., object] | None = None, **how: Option
     ) -> Json:
-        """Plans, then calls the verbs in a child; returns the result of `look(See)`. A failure of a verb is raised here as StepFailure."""
+        """Makes the plan, then calls the verbs in a child; returns the result of `look(See)`. If a verb fails, its StepFailure is raised here."""
         self.freeze()
         plans = self.plan(config, **how)
         host, mine = handshake.pair()
@@ -235,7 +235,7 @@ class World:
             elif message == handshake.FAILED:
                 raise steps.rebuild(data, "init")
             else:
-                raise AssertionError("the child ended without a word" if message == b"" else data)
+                raise AssertionError("the child ended without an answer" if message == b"" else data)
 
 
 def _child(
@@ -275,7 +275,7 @@ def _child(
 
 
 def snapshot(top: pathlib.Path) -> dict[str, list[object]]:
-    """{path: type, mode, owner, times, content} of a tree, links not followed."""
+    """{path: type, mode, owner, times, content} of a tree; links are not followed."""
     found = {}
     for folder, names, files in os.walk(top):
         for name in [".", *names, *files]:

@@ -1,8 +1,8 @@
 """Which system calls does a runtime itself need under the container's seccomp filter? Each is denied in turn, and the container either
-starts or does not. Used by test_seccomp_sweep.py and, for the table in docs/, by tools/filter_sweep.py. Knows the command line alone, so it
-serves any runtime.
+starts or does not. test_seccomp_sweep.py uses this, and tools/filter_sweep.py does for the table in docs/. It only uses the command line, so it
+works with any runtime.
 
-The program is a static one that makes no call but exit_group (or pause), so a denied call can only affect the runtime.
+The program is static and makes no call except exit_group (or pause), so a denied call can only affect the runtime.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ __asm__(".globl _start\n_start:\n mov %rsp, %rdi\n and $-16, %rsp\n call begin\n
 __asm__(".globl _start\n_start:\n mov x0, sp\n bl begin\n");
 #endif
 """
-PROGRAM = ["execve", "exit_group", "pause", "ppoll"]  # never denied: those of the program, and those that every process needs
+PROGRAM = ["execve", "exit_group", "pause", "ppoll"]  # never denied: the calls of the program, and those that every process needs
 ACTIONS = {
     "EPERM": {"action": "SCMP_ACT_ERRNO", "errnoRet": 1},
     "ENOSYS": {"action": "SCMP_ACT_ERRNO", "errnoRet": 38},
     "KILL": {"action": "SCMP_ACT_KILL_PROCESS"},
 }
-PLACES = {"early": False, "late": True}  # noNewPrivileges: without it the filter is loaded while there are privileges
+PLACES = {"early": False, "late": True}  # noNewPrivileges: without it, the filter is loaded while the process still has privileges
 HOWS = ("run", "start", "exec")
-# Calls that one of the runtimes has been seen to make between loading its filter and execve, and related ones.
+# Calls that one of the runtimes makes between loading its filter and execve, and related ones.
 CALLS = (
     "brk", "capget", "capset", "chdir", "clock_gettime", "close", "close_range", "dup2", "dup3", "epoll_ctl", "epoll_pwait", "faccessat",
     "faccessat2", "fchdir", "fcntl", "fstat", "futex", "getcwd", "getdents64", "getegid", "geteuid", "getgid", "getgroups", "getpid",
@@ -75,7 +75,7 @@ SECONDS = 30
 
 
 def build(path: str | os.PathLike[str]) -> None:
-    """Compiles the program. CalledProcessError where there is no compiler."""
+    """Compiles the program. Raises CalledProcessError if there is no compiler."""
     source = pathlib.Path(str(path) + ".c")
     source.write_text(SOURCE)
     flags = ["-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector"]
@@ -83,7 +83,7 @@ def build(path: str | os.PathLike[str]) -> None:
 
 
 def profile(calls: Sequence[str] | None, action: Json) -> Json:
-    """Denies these calls; None: all except the program's own."""
+    """Denies these calls; None: all except those of the program."""
     if calls is None:
         default = {"defaultAction": action["action"]}
         if "errnoRet" in action:
@@ -118,7 +118,7 @@ class Sweep:
         document = {
             "ociVersion": "1.0.2",
             "root": {"path": "rootfs"},
-            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],  # runc reads it at the end
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],  # runc reads this at the end
             "process": {
                 "cwd": "/", "args": args, "env": [], "user": {"uid": self.uid, "gid": self.uid}, "noNewPrivileges": nnp,
                 "capabilities": sets,
@@ -128,9 +128,9 @@ class Sweep:
         (self.folder / "bundle/config.json").write_text(json.dumps(document))
 
     def call(self, *words: str) -> tuple[int, str]:
-        """-> exit status and output. A hang is reported as a status as well, as if a signal had killed it."""
+        """-> exit status and output. A hang is also reported as a status, as if a signal had killed it."""
         argv = [self.runtime, "--root", str(self.folder / "state"), *words]
-        with tempfile.TemporaryFile() as out:  # not a pipe, which the container would inherit
+        with tempfile.TemporaryFile() as out:  # not a pipe, because the container would inherit it
             try:
                 done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=SECONDS)
             except subprocess.TimeoutExpired:
@@ -139,7 +139,7 @@ class Sweep:
             return done.returncode, out.read().decode(errors="replace").strip()
 
     def starts(self, calls: Sequence[str] | None, action: Json, place: str, how: str) -> str:
-        """-> "" if the program has run, else the output."""
+        """-> "" if the program has run, otherwise the output."""
         self.count += 1
         name = "%s-%d" % (self.name, self.count)
         bundle = str(self.folder / "bundle")

@@ -1,4 +1,4 @@
-"""A stage for parts: forked children that carry out steps and report, and an init made the way the engine makes it."""
+"""A test bed for parts: forked children that carry out steps and report, and an init that is created as the engine does it."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Child:
         self.sock = sock
 
     def go(self) -> Json:
-        """Lets it carry out its next step and returns the result. An exception in the child is raised here."""
+        """Makes it carry out its next step and returns the result. An exception in the child is raised here."""
         self.sock.send(b"g")
         return self.result()
 
     def result(self) -> Json:
         data = self.sock.recv(1 << 20)
-        assert data, "process %d ended without a word: %s" % (self.pid, self.reap())
+        assert data, "process %d ended without an answer: %s" % (self.pid, self.reap())
         answer = json.loads(data)
         assert "failed" not in answer, answer["failed"]
         return answer["ok"]
@@ -65,7 +65,7 @@ class Child:
 
 
 def act(sock: socket.socket, steps: Iterable[Callable[[], object]]) -> None:
-    """In the child: carries out the steps, one per message; never returns."""
+    """In the child: carries out the steps, one for each message; never returns."""
     try:
         for step in steps:
             if not sock.recv(1):
@@ -101,7 +101,7 @@ def apart(function: Callable[[], object]) -> Json:
 
 
 def plan(items: Json, linux: Json = None, euid: int = 0, ctx: Json = None) -> Json:
-    """An entry of the part namespaces; items are names (new) or (name, path)."""
+    """A plan entry of the namespaces part; items are names (new namespaces) or (name, path)."""
     listed = [{"type": item} if isinstance(item, str) else {"type": item[0], "path": item[1]} for item in items]
     ctx = ctx or Ctx(config={"linux": linux or {}})
     ctx.euid = euid
@@ -116,7 +116,7 @@ def prepared(entry: Json, **more: Option) -> Json:
 
 
 def init(run: Json, *steps: Callable[[Json], object]) -> Child:
-    """clone_init; the child carries out the steps, each with `run`. Sets run.pid and run.pidfd, as the engine does."""
+    """Calls clone_init; the child carries out the steps, each with `run`. Sets run.pid and run.pidfd, as the engine does."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid, run.pidfd = namespaces.clone(run.plans["namespaces"], run)
     if pid == 0:

@@ -1,6 +1,6 @@
-"""Helpers shared by test_finish and test_spawn: a child that runs operations of the extension, and its reports and effects.
+"""Helpers shared by test_finish and test_spawn: a child that runs operations of the extension, its reports and their effects.
 
-Nothing sleeps here: waits are for the end of a socket, a pipe, or a process.
+Nothing sleeps here: all waits are for the end of a socket, a pipe, or a process.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Record:
 
 
 def program(calls: Sequence[str], action: int, default: int = ALLOW) -> bytes:
-    """A classic BPF program: `calls` get `action`, the others `default`."""
+    """A classic BPF program: `calls` get `action`, all others get `default`."""
     lines = [(0x20, 0, 0, 0)]  # the number of the call
     lines += [(0x15, len(calls) - i, 0, NUMBERS[name]) for i, name in enumerate(calls)]
     lines += [(0x06, 0, 0, default), (0x06, 0, 0, action)]
@@ -100,7 +100,7 @@ def program_of_argument(call: str, argument: int, action: int) -> bytes:
 def ready(fd: int, what: str = "the child") -> None:
     poll = select.poll()
     poll.register(fd, select.POLLIN | select.POLLHUP)
-    assert poll.poll(WATCHDOG_MS), "%s said nothing" % what
+    assert poll.poll(WATCHDOG_MS), "%s sent nothing" % what
 
 
 def drain(fd: int) -> bytes:
@@ -189,7 +189,7 @@ class Tail:
         os.write(self.gate_fd, b"0")
 
     def status(self) -> int:
-        """Exit status; a signal as its negative."""
+        """The exit status; a signal is negative."""
         ready(self.pidfd)
         _, status = os.waitpid(self.pid, 0)
         os.close(self.pidfd)
@@ -222,12 +222,12 @@ def shows(ops: Ops, what: str = "cat /proc/self/status", **kw: Option) -> str:
 
 
 def field(text: str, name: str) -> str:
-    """A line of /proc/PID/status."""
+    """A field of /proc/PID/status."""
     return next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith(name + ":"))
 
 
 def fails(ops: Ops, **kw: Option) -> Record:
-    """The record of the operation that fails; it must be the only output, with exit status 1."""
+    """The record of the operation that fails; it must be the only output, and the exit status must be 1."""
     tail = Tail((*ops, ("EXEC", ("/bin/true",), ())), **kw)
     record = tail.record()
     assert record is not None and record.kind == "F", (record, tail.errors())
@@ -237,7 +237,7 @@ def fails(ops: Ops, **kw: Option) -> Record:
 
 
 def returns(ops: Ops, look: Callable[[], object], **kw: Option) -> Json:
-    """Runs the operations without EXEC, then returns the result of look() in the child (Python again)."""
+    """Runs the operations without EXEC, then returns the result of look() in the child, which is back in Python."""
     tail = Tail(ops, after=lambda fd: os.write(1, repr(look()).encode()), **kw)
     text = tail.output()
     assert tail.status() == 99

@@ -1,5 +1,5 @@
-"""Attacks found by our own search, beside the advisories: each test shows that the attack fails, and that the same setup without it works.
-Only the command line is used, so the tests run on other runtimes as well (`--runtime`), some of which fail.
+"""Attacks that we found ourselves, in addition to the advisories: each test shows that the attack fails, and that the same setup without it
+works. Only the command line is used, so the tests also run on other runtimes (`--runtime`), some of which fail.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ USER = {"/process/user": {"uid": 4321, "gid": 4321}}
 WAIT = harness.WAIT_FOR_TERM
 
 
-# ---- the caller's terminal and files stay the caller's
+# ---- the terminal and files of the caller keep their owner
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def call(runtime: Runtime, *words: object, stream: int) -> None:
 
 @pytest.mark.parametrize("how", ["run", "create", "exec"])
 def test_the_callers_terminal_is_not_given_away(runtime: Runtime, make_bundle: MakeBundle, terminal: int, how: str) -> None:
-    """A host user with the container's uid would read what root types."""
+    """A user of the host with the container's uid would read what root types."""
     before = os.fstat(terminal)
     if how == "run":
         call(runtime, "run", "--bundle", make_bundle(USER, args=["/bin/true"]), runtime.new_id(), stream=terminal)
@@ -68,7 +68,7 @@ def test_the_callers_log_is_not_given_away(runtime: Runtime, make_bundle: MakeBu
 
 
 def test_pipes_of_engines_are_the_users(runtime: Runtime, make_bundle: MakeBundle) -> None:
-    """What engines need: a program without root's rights opens /dev/stdout anew."""
+    """Engines need this: a program without the rights of root opens /dev/stdout again."""
     done = subprocess.run(
         runtime.argv("run", "--bundle", make_bundle(USER, args=["/bin/sh", "-c", "echo again >/dev/stdout"]), runtime.new_id()),
         stdin=subprocess.DEVNULL, capture_output=True, env=runtime.env, timeout=harness.WATCHDOG,
@@ -83,20 +83,20 @@ SHOWN = re.compile(r"^([0-9a-f]+) \S+ +\d+ +\S+ ([0-9a-f]{8}) +\d+ +\d+ keyring 
 
 
 def keyrings(text: str) -> dict[str, tuple[int, int]]:
-    """Session keyrings of /proc/keys: {name: (serial, permissions)}."""
+    """Session keyrings in /proc/keys: {name: (serial, permissions)}."""
     return {m[3]: (int(m[1], 16), int(m[2], 16)) for m in SHOWN.finditer(text) if m[3].startswith("_ses.")}
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/keys"), reason="the kernel has no keyrings")
 def test_a_neighbour_does_not_find_the_keyring(runtime: Runtime, make_bundle: MakeBundle) -> None:
-    """Neither by its name, nor by looking: another container of the same user neither sees nor reads it, and no name can be taken before."""
+    """Neither by its name nor by searching: another container of the same user can neither see nor read it, and nobody can take the name first."""
     id = runtime.started(make_bundle(args=WAIT))
     seen = keyrings(runtime.ok("exec", id, "/bin/cat", "/proc/keys").out)
-    # the control: exec is in the container's keyring, which has that name elsewhere, or is seen because it is possessed
+    # the control: exec is in the keyring of the container, which other runtimes give that name, or which is visible because exec possesses it
     own = {name: key for name, key in seen.items() if name == "_ses." + id or not key[1] & 0x00010101}
     assert len(own) == 1
     ((name, (_serial, permissions)),) = own.items()
-    assert id not in name and not permissions & 0x00171717, "others may see, read or link it"
+    assert id not in name and not permissions & 0x00171717, "others can see, read or link it"
     assert name not in keyrings(runtime.run(make_bundle(args=["/bin/cat", "/proc/keys"])).out)
 
 
@@ -121,7 +121,7 @@ MKNOD = {"/process/capabilities": {kind: ["CAP_MKNOD"] for kind in ("bounding", 
 
 
 def test_a_denied_device_is_not_made(runtime: Runtime, make_bundle: MakeBundle) -> None:
-    """The rules that every container has, mknod of any device among them, do not take a denial of the config back."""
+    """The rules that every container gets, including mknod for any device, do not undo a denial in the config."""
     denied = {"allow": False, "type": "c", "major": 10, "minor": 200, "access": "rwm"}
     rules = [{"allow": True, "access": "rwm"}, {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rwm"}, denied]
     script = "for n in 229 200; do mknod /dev/shm/$n c 10 $n && echo made $n; done; : </dev/null && echo null"
@@ -130,7 +130,7 @@ def test_a_denied_device_is_not_made(runtime: Runtime, make_bundle: MakeBundle) 
 
 
 def test_a_denied_device_is_not_opened(runtime: Runtime, make_bundle: MakeBundle) -> None:
-    """After "deny all" too: /dev/zero is one of the devices that every container has, unless the config denies it."""
+    """Even after "deny all": /dev/zero is one of the devices that every container has, unless the config denies it."""
     script = "head -c 1 /dev/zero >/dev/null && echo zero; head -c 1 /dev/urandom >/dev/null && echo urandom"
     denied = {"allow": False, "type": "c", "major": 1, "minor": 5, "access": "rwm"}
     shown = {}
@@ -148,7 +148,7 @@ SHAPES = ["link", "link to a link", "folder", "missing folder"]
 
 
 def lead_out(bundle: harness.Bundle, outside: pathlib.Path, shape: str) -> str:
-    """Makes a way to the host's directory, which is bound to /data; -> path of a device that would lie there."""
+    """Creates a path to the directory of the host that is bound to /data; -> the path of a device that would end up there."""
     outside.mkdir()
     bundle.patch({"/mounts/-": {"destination": "/data", "type": "bind", "source": str(outside), "options": ["rbind"]}})
     if shape == "link":
@@ -184,7 +184,7 @@ def test_a_device_is_made_in_the_root_and_below_dev(runtime: Runtime, make_bundl
 
 
 def test_a_dev_that_is_the_hosts_is_left_alone(runtime: Runtime, make_bundle: MakeBundle, tmp_path: pathlib.Path) -> None:
-    """/dev leads to a directory of the host: by a later bind over it through a link, after a tmpfs of the config was put there."""
+    """/dev leads to a directory of the host: after the tmpfs of the config, a later bind mount covers it through a link."""
     outside = tmp_path / "outside"
     outside.mkdir()
     bundle = make_bundle(args=["/bin/true"])

@@ -1,5 +1,4 @@
-"""Bind mounts whose source or destination path contains the rootfs's path on the host, handled as by runc. Only the command line is
-used."""
+"""Bind mounts whose source or destination contains the host path of the rootfs are handled as in runc. Only the command line is used."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ def test_a_destination_that_begins_with_the_path_of_the_root(
 def test_a_source_below_the_root_shows_earlier_mounts(
     runtime: Runtime, make_bundle: MakeBundle, tmp_path: pathlib.Path, mapped: bool
 ) -> None:
-    """Also where its ids are mapped, which was done from the host's point of view."""
+    """Also if its ids are mapped, which used to be done from the host's point of view."""
     (tmp_path / "file").write_text("bound")
     os.chown(tmp_path / "file", 7, 8)
     tmp_path.chmod(0o755)

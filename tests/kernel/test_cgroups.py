@@ -25,7 +25,7 @@ def group():
 
 
 def place(one):
-    """The directory of one hierarchy, whichever version this is."""
+    """The directory in one hierarchy, for either version."""
     return one.paths.get("pids") or one.paths["unified"]
 
 
@@ -45,7 +45,7 @@ def test_every_hierarchy_is_made_entered_and_removed(group):
     assert not any(os.path.exists(path) for path in directories(one.entry))
 
 
-def test_the_intent_is_on_record_before_anything_is_made(group, monkeypatch):
+def test_the_intent_is_recorded_before_anything_is_created(group, monkeypatch):
     one = group()
     seen = []
 
@@ -74,14 +74,14 @@ def test_a_create_that_was_killed_in_the_middle_can_be_undone(group, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         one.make()
     monkeypatch.undo()
-    other = tools.Run(one.run.plans)  # delete, in another process
+    other = tools.Run(one.run.plans)  # as delete does in another process
     other.state_dir.state = dict(one.run.state_dir.state)
     cgroups.undo_make(one.entry, other)
     cgroups.undo_make(one.entry, other)
     assert not any(os.path.exists(path) for path in directories(one.entry))
 
 
-def test_undo_of_what_was_never_made(group):
+def test_undo_of_cgroups_that_were_never_created(group):
     one = group()
     one.undo()
     one.make()
@@ -164,7 +164,7 @@ def test_a_relative_path_lies_below_our_own(group):
     assert kill.procs(one.paths) == []
 
 
-def test_a_path_that_is_no_cgroup_is_never_written_to(tmp_path):
+def test_a_path_that_is_not_a_cgroup_is_never_written_to(tmp_path):
     with pytest.raises(OSError) as e:
         fs.open_dir(str(tmp_path), "memory")
     assert e.value.errno == errno.ENODEV and e.value.call == "fstatfs"  # type: ignore[attr-defined]
@@ -226,11 +226,11 @@ def test_a_busy_cgroup_is_reported_with_its_pids(group):
     assert "unable to remove cgroup" in e.value.words and str(pid) in e.value.words and e.value.errno == errno.EBUSY
 
 
-def test_an_other_cgroup_of_the_same_name_is_not_removed(group):
+def test_another_cgroup_of_the_same_name_is_not_removed(group):
     one = group().make()
     path = place(one)
     os.rmdir(path)
-    os.mkdir(path)  # another container's
+    os.mkdir(path)  # now it belongs to another container
     one.undo()
     assert os.path.isdir(path)
     os.rmdir(path)
@@ -259,7 +259,7 @@ def counter():
 
 
 def until_other(memory, value):
-    """Waits until a counter has gone on."""
+    """Waits until the counter has advanced."""
     end = time.monotonic() + harness.WATCHDOG
     while memory[:8] == value:
         assert time.monotonic() < end
@@ -282,7 +282,7 @@ def test_frozen_processes_stand_still_until_thawed(group):
     until_other(memory, stopped)
 
 
-def test_freezing_what_is_gone():
+def test_freezing_cgroups_that_are_gone():
     paths = {"freezer": "/sys/fs/cgroup/freezer/%s/none" % TOP, "unified": "/sys/fs/cgroup/unified/%s/none" % TOP}
     assert not freeze.is_frozen(paths)
     freeze.thaw(paths)
@@ -291,7 +291,7 @@ def test_freezing_what_is_gone():
         freeze.freeze({})
 
 
-def test_a_freeze_that_does_not_come_about_is_taken_back(group, monkeypatch):
+def test_a_freeze_that_fails_is_undone(group, monkeypatch):
     one = group().make()
     pid = one.start()
     monkeypatch.setattr(freeze, "_freeze_v1", lambda fd, path, deadline: False)
@@ -310,7 +310,7 @@ def fork_tree():
 
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("without", [(), ("unified",), ("unified", "freezer")])
-def test_kill_reaches_everybody(group, frozen, without):
+def test_kill_reaches_every_process(group, frozen, without):
     one = group().make()
     if len(one.paths) == 1 and without:
         pytest.skip("this machine has no cgroup v1")
@@ -320,7 +320,7 @@ def test_kill_reaches_everybody(group, frozen, without):
         select.select([], [], [], 0.001)
     if frozen:
         freeze.freeze(one.paths)
-        paths = one.paths  # without the freezer's path nobody could thaw it
+        paths = one.paths  # without the path of the freezer it could not be thawed
     assert kill.kill_all(paths, signal.SIGKILL) >= 16
     os.waitpid(one.pids[0], 0)
     assert kill.wait_empty(one.paths, 5000) == []
@@ -384,7 +384,7 @@ def test_disabled_manager_touches_nothing(group):
 
 
 def test_rootless_without_rights(group):
-    """As nobody: nothing asked, nothing had; a path or a limit makes it an error."""
+    """As the user nobody: without a path or limits there are no cgroups; with a path or a limit it is an error."""
     one = group()
     pid = os.fork()
     if pid == 0:

@@ -14,7 +14,7 @@ from pyrunc.linux import _syscalls
 from pyrunc.parts import cgroups, resources
 
 LAYOUT = hierarchies.layout()
-pytestmark = [pytest.mark.kernel, pytest.mark.skipif(LAYOUT.version != 2, reason="this machine's controllers are those of cgroup v1")]
+pytestmark = [pytest.mark.kernel, pytest.mark.skipif(LAYOUT.version != 2, reason="this machine has the controllers of cgroup v1")]
 MIB = 1 << 20
 
 
@@ -68,7 +68,7 @@ def test_every_kind_of_limit(group):
         assert read(one, "io.weight") == "default 4950"
 
 
-def test_the_other_of_quota_and_period_stays(group):
+def test_updating_the_quota_keeps_the_period(group):
     one = group(node={"cpu": {"quota": 20000, "period": 50000}}).make().apply()
     resources.apply({**one.resources, "cpu": {"period": 40000}}, one.paths, one.entry)
     assert read(one, "cpu.max") == "20000 40000"
@@ -76,7 +76,7 @@ def test_the_other_of_quota_and_period_stays(group):
     assert read(one, "cpu.max") == "max 40000"
 
 
-def test_init_can_be_born_in_its_cgroup(group):
+def test_init_can_be_created_in_its_cgroup(group):
     one = group().make()
     assert one.run.cgroup_fd >= 0
     pid, pidfd = _syscalls.clone3(0, 17, one.run.cgroup_fd)
@@ -103,7 +103,7 @@ def test_a_parent_with_processes_of_its_own_is_named(group):
     child.undo()
 
 
-def test_a_controller_that_is_not_handed_down_is_named(group):
+def test_a_controller_that_is_not_delegated_is_named(group):
     parent = group("/%s" % tools.TOP).make()
     child = group("/%s/a" % tools.TOP, {"memory": {"limit": 64 * MIB}}).make()
     write(parent.paths["unified"] + "/cgroup.subtree_control", "-memory")
@@ -171,7 +171,7 @@ def test_a_sub_cgroup_is_init_s_seat(group):
     assert not os.path.exists(one.paths["unified"])
 
 
-def test_without_a_cgroup_namespace_nothing_is_given_away(group):
+def test_without_a_cgroup_namespace_nothing_is_delegated(group):
     one = group().make()
     one.start()
     mounts = {"list": [{"type": "cgroup", "destination": "/sys/fs/cgroup", "flags": 0}]}

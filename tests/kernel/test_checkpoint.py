@@ -1,6 +1,6 @@
 """checkpoint and restore: the container's processes continue with their memory, and their environment is restored.
 
-Needs criu. The tests of this file hold for any runtime that has the two commands; failures are in test_checkpoint_faults.py.
+Needs criu. The tests in this file apply to any runtime that has the two commands; failures are tested in test_checkpoint_faults.py.
 """
 
 import os
@@ -26,14 +26,14 @@ def counter(runtime, make_bundle):
 
 
 def gone(made):
-    """Nothing of the container is left on the host."""
+    """Whether nothing of the container is left on the host."""
     name = made.bundle.config["linux"]["cgroupsPath"].strip("/")
     found = {"cgroups": made.cgroups(), "mounts": harness.mounts(str(made.bundle.rootfs)), "processes": harness.processes(name)}
     return not any(found.values()), found
 
 
-def test_a_counter_goes_on(counter, no_leaks):
-    """Out of the machine and back, twice: the count is in memory only."""
+def test_a_counter_continues(counter, no_leaks):
+    """To files and back, twice: the count is only in memory."""
     made = counter().run()
     assert made.step() == "1"
     for expected in ("2", "3"):
@@ -51,7 +51,7 @@ def test_a_counter_goes_on(counter, no_leaks):
 
 
 def test_the_default_image_path(counter, no_leaks):
-    """./checkpoint, where the command is given."""
+    """./checkpoint, relative to the working directory of the command."""
     made = counter().run()
     made.runtime.ok("checkpoint", made.id, cwd=made.bundle.path)
     assert (made.bundle.path / "checkpoint/inventory.img").exists()
@@ -70,12 +70,12 @@ def test_leave_running(counter, no_leaks):
     made.count = 0
     made.restored()
     (made.steps / "1").unlink()
-    assert made.step() == "1"  # as it was at the time of the checkpoint
+    assert made.step() == "1"  # the count at the time of the checkpoint
     made.runtime.delete(made.id, "--force")
 
 
 def test_a_paused_container_stays_paused(counter, no_leaks):
-    """As ctr does it: pause, checkpoint, resume."""
+    """The order that ctr uses: pause, checkpoint, resume."""
     made = counter().run()
     made.runtime.ok("pause", made.id)
     made.dumped("--leave-running")
@@ -97,7 +97,7 @@ def test_exec_and_update_in_a_restored_container(counter, no_leaks):
 
 
 def test_cve_2026_94603_the_bundle_counts_and_not_the_images(counter, pyrunc, no_leaks):
-    """What was true at the checkpoint comes back with the processes; limits and annotations are those of who restores."""
+    """The state of the processes comes from the images; limits and annotations come from the bundle that is restored."""
     made = counter({"/annotations": {"who": "the images"}, "/linux/resources/memory": {"limit": 96 << 20}}).run()
     file = "memory.limit_in_bytes" if made.cgroups("memory.limit_in_bytes") else "memory.max"
     made.dumped()
@@ -111,7 +111,7 @@ def test_cve_2026_94603_the_bundle_counts_and_not_the_images(counter, pyrunc, no
 
 
 def test_foreground(counter, no_leaks):
-    """Without --detach the program is waited for, its status is ours, and the container is deleted."""
+    """Without --detach, restore waits for the program, exits with its status, and deletes the container."""
     made = counter().run().dumped()
     process = subprocess.Popen(
         made.runtime.argv("restore", "--bundle", made.bundle, "--image-path", made.images, "--pid-file", made.bundle.path / "pid", made.id),
@@ -125,7 +125,7 @@ def test_foreground(counter, no_leaks):
 
 
 def test_pid_file_and_one_dash(counter, no_leaks):
-    """containerd's order of words, with its `-no-subreaper`."""
+    """The order of arguments that containerd uses, with its `-no-subreaper`."""
     made = counter().run().dumped()
     pid_file = made.bundle.path / "pid"
     words = ["--image-path", made.images, "--work-path", made.work, "--detach", "--pid-file", pid_file, "-no-subreaper", "--bundle"]
@@ -137,7 +137,7 @@ def test_pid_file_and_one_dash(counter, no_leaks):
 # ---- standard streams and terminals
 
 
-def test_pipes_are_connected_anew(counter, no_leaks):
+def test_pipes_are_reconnected(counter, no_leaks):
     made = counter(say="$n; echo $n", before="echo first; ")
     first = harness.Capture()
     reader, writer = os.pipe()
@@ -153,14 +153,14 @@ def test_pipes_are_connected_anew(counter, no_leaks):
     os.close(writer)
     made.step()
     assert os.read(again, 99) == b"1\n"
-    assert os.read(reader, 99) == b""  # nobody holds the old one any more
+    assert os.read(reader, 99) == b""  # no process holds the old pipe any longer
     made.runtime.delete(made.id, "--force")
     os.close(reader)
     os.close(again)
     first.file.close()
 
 
-def test_a_file_outside_goes_on(counter, pyrunc, no_leaks):
+def test_a_file_outside_is_reopened(counter, pyrunc, no_leaks):
     """`run --detach >> log`: the file is not in a mount of the container. It is reopened if it is unchanged."""
     made = counter(say="$n; echo $n")
     path = made.bundle.path / "log"
@@ -196,7 +196,7 @@ def listener(scratch):
 
 
 def test_terminal(runtime, make_bundle, listener, no_leaks):
-    """The master leaves by the console socket again, and is that of the restored terminal."""
+    """The master is sent to the console socket again, and it belongs to the restored terminal."""
     script = "while read word; do n=$((n+1)); echo got $n $word; done"
     made = make_bundle({"/process/terminal": True}, args=["/bin/sh", "-c", script])
     id = runtime.new_id()
@@ -216,7 +216,7 @@ def test_terminal(runtime, make_bundle, listener, no_leaks):
 
 
 def test_terminal_in_the_foreground(runtime, make_bundle, listener, no_leaks):
-    """Without --detach we relay: our own terminal is the container's."""
+    """Without --detach, restore relays its own terminal to the container's."""
     script = "while read word; do n=$((n+1)); echo got $n $word; done; exit 3"
     made = make_bundle({"/process/terminal": True}, args=["/bin/sh", "-c", script])
     id = runtime.new_id()
@@ -239,7 +239,7 @@ def test_terminal_in_the_foreground(runtime, make_bundle, listener, no_leaks):
 
 
 def test_shell_job(counter, no_leaks):
-    """The container's streams are the terminal of a shell that is not in it: CRIU uses the terminal of the restoring process."""
+    """The streams of the container are the terminal of a shell outside: CRIU uses the terminal of the restoring process."""
     made = counter()
     made.id = made.runtime.new_id()
 
@@ -269,7 +269,7 @@ def test_shell_job(counter, no_leaks):
 
 
 def test_bind_mounts(counter, scratch, no_leaks):
-    """Directories, files, a destination behind a link of the image, flags; what was in the container's own tmpfs comes with it."""
+    """Directories, files, a destination behind a link in the image, flags; the content of the container's tmpfs is restored too."""
     made = counter()
     outside = made.bundle.path / "outside"
     (outside / "dir").mkdir(parents=True)
@@ -300,7 +300,7 @@ def test_bind_mounts(counter, scratch, no_leaks):
     made.runtime.delete(made.id, "--force")
 
 
-def test_what_an_rbind_brings_along(counter, pyrunc, no_leaks):
+def test_mounts_that_come_with_an_rbind(counter, pyrunc, no_leaks):
     made = counter()
     outside = made.bundle.path / "outside"
     (outside / "sub").mkdir(parents=True)
@@ -318,7 +318,7 @@ def test_what_an_rbind_brings_along(counter, pyrunc, no_leaks):
 
 
 def test_an_id_mapped_mount(counter, pyrunc, no_leaks):
-    """CRIU knows none: the restored mount has its map all the same."""
+    """CRIU does not support them, but the restored mount still has its map."""
     made = counter()
     outside = made.bundle.path / "outside"
     outside.mkdir()
@@ -341,7 +341,7 @@ def test_an_id_mapped_mount(counter, pyrunc, no_leaks):
 
 
 def test_a_root_that_was_never_used(counter, no_leaks):
-    """Restored on another copy of the image: mount points are made as create makes them."""
+    """Restored with another copy of the image: mount points are created as create does it."""
     made = counter()
     outside = made.bundle.path / "outside"
     (outside / "inner").mkdir(parents=True)

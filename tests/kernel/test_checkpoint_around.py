@@ -24,7 +24,7 @@ def counter(runtime, make_bundle):
 
 
 def test_no_network(counter, no_leaks):
-    """A new network namespace: its loopback is up, as after create."""
+    """A new network namespace: the loopback device is up, as after create."""
     made = counter().run().again()
     flags = int(made.inside("/bin/cat", "/sys/class/net/lo/flags"), 16)
     assert flags & 1
@@ -34,11 +34,11 @@ def test_no_network(counter, no_leaks):
 
 @pytest.fixture
 def neighbour():
-    """A process in new namespaces that a container can be made to join."""
+    """A process in new namespaces that a container can join."""
     process = subprocess.Popen(["/usr/bin/unshare", "--net", "--ipc", "--uts", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     process.stdin.write(b"x")
     process.stdin.flush()
-    assert process.stdout.read(1) == b"x"  # it has executed cat: the namespaces are there
+    assert process.stdout.read(1) == b"x"  # it has executed cat, so the namespaces exist
     yield process.pid
     process.kill()
     process.wait()
@@ -96,7 +96,7 @@ def test_user_namespace(counter, no_leaks):
 
 
 def test_limits(counter, no_leaks):
-    """The bundle's limits are on the restored container, also one that leaves no room for criu's own processes."""
+    """The restored container has the limits of the bundle, even one that leaves no room for criu's processes."""
     limits = {"/linux/resources": {"memory": {"limit": 33554432}, "pids": {"limit": 2}, "cpu": {"shares": 512}}}
     made = counter(limits).run().again()
     assert [pathlib.Path(path, "pids.max").read_text() for path in made.cgroups("pids.max")] == ["2\n"]
@@ -107,13 +107,13 @@ def test_limits(counter, no_leaks):
 
 
 def hook(path, name):
-    """[the hook]: writes its standard input, and the links of the network namespace given there, into `path`."""
+    """[the hook]: writes its standard input, and the network devices of the namespace given there, into `path`."""
     script = 'cat > {p}/{n}.json; pid=$(sed "s/.*\\"pid\\": *//; s/[^0-9].*//" {p}/{n}.json); readlink /proc/$pid/ns/net > {p}/{n}.net'
     return [{"path": "/bin/sh", "args": ["sh", "-c", script.format(p=path, n=name)], "env": ["PATH=/usr/bin:/bin"]}]
 
 
 def test_hooks(counter, no_leaks):
-    """checkpoint runs poststop, restore prestart and createRuntime, with the new namespaces to be seen."""
+    """checkpoint runs poststop; restore runs prestart and createRuntime, which can see the new namespaces."""
     made = counter()
     where = made.bundle.path / "hooks"
     where.mkdir()
@@ -132,7 +132,7 @@ def test_hooks(counter, no_leaks):
 
 
 def test_keyring(counter, pyrunc, no_leaks):
-    """The container has its own session keyring again, not that of the restoring process."""
+    """The container has its own session keyring again, not the one of the restoring process."""
     made = counter().run().again()
     names = [line.split()[-2].rstrip(":") for line in made.inside("/bin/cat", "/proc/keys").splitlines() if " keyring " in line]
     assert [name for name in names if name.startswith("_ses.")] == [harness.saved_state(pyrunc, made.id)["keyring"]]
@@ -147,12 +147,12 @@ ECHO = (
 
 @pytest.mark.parametrize("lock", ["skip", "iptables"])
 def test_tcp_connection(counter, lock, no_leaks):
-    """An open connection inside is saved only on request, and then continues: each step is sent through it and back."""
+    """An open connection inside is saved only on request, and then continues: each step is sent through it and returned."""
     if lock == "iptables" and not shutil.which("iptables-restore", path="/usr/sbin:/sbin"):
         pytest.skip("this machine has no iptables")
     made = counter(say="$(echo $n >&3; read back <&4; echo $back)", before=ECHO)
     if not made.runtime.is_pyrunc:
-        pytest.skip("--network-lock is not known to runc")
+        pytest.skip("runc does not support --network-lock")
     made.run()
     assert made.step() == "1"
     result = made.checkpoint("--leave-running", "--network-lock", lock)
@@ -161,7 +161,7 @@ def test_tcp_connection(counter, lock, no_leaks):
     result = made.checkpoint("--tcp-established", "--network-lock", lock)
     if "Can't get 1:16 opt" in result.err:
         made.runtime.delete(made.id, "--force")
-        pytest.skip("this machine's criu does not know its kernel: TCP sockets have had no SO_PASSCRED since Linux 6.16")
+        pytest.skip("the criu of this machine does not support its kernel: TCP sockets have had no SO_PASSCRED since Linux 6.16")
     assert result.code == 0, result
     made.restored("--tcp-established", "--network-lock", lock)
     assert made.step() == "3"
@@ -172,7 +172,7 @@ def test_tcp_connection(counter, lock, no_leaks):
 
 
 def test_lazy_pages(counter, pyrunc, no_leaks):
-    """Memory is fetched from the checkpoint that still runs; --status-fd says when that can begin."""
+    """Memory is fetched from the checkpoint, which still runs; --status-fd reports when that can begin."""
     if subprocess.run([CRIU, "check", "--feature", "uffd-noncoop"], capture_output=True).returncode:
         pytest.skip("this kernel has no userfaultfd for criu")
     if not caps.effective() >> caps.SYS_RESOURCE & 1:
@@ -193,20 +193,20 @@ def test_lazy_pages(counter, pyrunc, no_leaks):
 
 
 def with_status_fd(words, more):
-    """(process, what it said), once it has written its NUL byte to the descriptor whose number it gets."""
+    """(process, its output), once it has written its NUL byte to the descriptor with the given number."""
     reader, writer = os.pipe()
     said = harness.Capture()
     argv = [*words, str(writer), *more]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said.file, stderr=said.file, pass_fds=[writer])
     os.close(writer)
     assert os.read(reader, 10) == b"\0", said.text()
-    assert os.read(reader, 10) == b"", "it is closed afterwards"
+    assert os.read(reader, 10) == b"", "the descriptor is closed afterwards"
     os.close(reader)
     return process, said
 
 
 def test_status_fd(counter, pyrunc, no_leaks):
-    """As far as it goes without anybody who fetches the pages: CRIU is ended, and the container is as it was."""
+    """Nobody fetches the pages here: CRIU is ended, and the container is unchanged."""
     if subprocess.run([CRIU, "check", "--feature", "uffd-noncoop"], capture_output=True).returncode:
         pytest.skip("this kernel has no userfaultfd for criu")
     made = counter().run()
@@ -221,7 +221,7 @@ def test_status_fd(counter, pyrunc, no_leaks):
 
 
 def test_configuration_file(counter, pyrunc, no_leaks):
-    """org.criu.config names a file of the host: followed only where annotations may do that."""
+    """org.criu.config names a file on the host: it is only used if annotations may name paths."""
     made = counter()
     settings = made.bundle.path / "criu.conf"
     settings.write_text("log-file=other.log\n")
@@ -236,7 +236,7 @@ def test_configuration_file(counter, pyrunc, no_leaks):
 
 
 def test_images_of_runc(counter, pyrunc, scratch, no_leaks):
-    """The two know each other's images: a container moves from one runtime to the other and back."""
+    """The two runtimes can restore each other's images: a container moves from one to the other and back."""
     runc = shutil.which("runc", path="/usr/sbin:/usr/bin")
     if not runc:
         pytest.skip("this machine has no runc")
@@ -276,7 +276,7 @@ def test_without_cgroups(counter, pyrunc, no_leaks):
 
 
 def test_full_mode_does_not_loosen_limits(counter, pyrunc, no_leaks):
-    """CRIU writes the saved values of a cgroup; the config's limits are on it all the same."""
+    """CRIU writes the saved values of a cgroup, but the limits of the config still apply."""
     made = counter({"/linux/resources": {"pids": {"limit": 9}}}).run()
     made.runtime.ok("update", "--pids-limit", "77", made.id)
     made.again("--manage-cgroups-mode", "full")

@@ -1,4 +1,4 @@
-"""checkpoint and restore when something is missing, wrong, or killed midway: one error sentence, and everything is as before."""
+"""checkpoint and restore when something is missing, wrong, or killed midway: there is one error message, and nothing has changed."""
 
 import contextlib
 import os
@@ -27,14 +27,14 @@ def counter(runtime, make_bundle):
 
 
 def sentence(result):
-    """The one line that a failure writes."""
+    """The single line that a failure writes."""
     assert result.code == 1, result
     assert result.err.count("\n") == 1 and "Traceback" not in result.err, result
     return result.err.strip()
 
 
 def refused(made, *options, **kw):
-    """A restore that fails leaves nothing."""
+    """A restore that fails leaves nothing behind; returns its error."""
     traces = harness.Traces(made.runtime.token, made.runtime.root)
     said = sentence(made.restore(*options, **kw))
     assert not traces.left(), traces.left()
@@ -81,7 +81,7 @@ def test_used_id(counter, no_leaks):
 
 
 def test_used_cgroup(counter, pyrunc, no_leaks):
-    """Another id for the same bundle while the first one lives."""
+    """Another id for the same bundle while the first container is running."""
     made = counter().run().dumped("--leave-running")
     other = made.runtime.new_id()
     said = sentence(made.restore(id=other))
@@ -95,7 +95,7 @@ def test_used_cgroup(counter, pyrunc, no_leaks):
 
 @pytest.fixture
 def dumped(counter, pyrunc):
-    """A counter that was dumped; its images are a copy that a test may spoil."""
+    """A counter that was dumped; a test may damage its images."""
     made = counter()
     made.run().dumped()
     return made
@@ -141,17 +141,17 @@ def test_a_truncated_image(dumped, name, size, no_leaks):
 
 
 @pytest.mark.parametrize("text", ["null", "{}", "[1, 2, 3]", '["a", "b", "c", "d"]', "[", '["pipe:[1]", "file[0:0]", "x\\u0000"]'])
-def test_descriptors_of_somebody_else(dumped, text, no_leaks):
+def test_descriptors_of_another_container(dumped, text, no_leaks):
     (dumped.images / "descriptors.json").write_text(text)
     result = dumped.restore()
     if result.code:
         assert "descriptors.json" in sentence(result) and not dumped.known()
-    else:  # names that no image mentions do no harm
+    else:  # names that no image mentions are harmless
         dumped.runtime.delete(dumped.id, "--force")
 
 
 def test_images_of_another_container(dumped, counter, no_leaks):
-    """The config has nothing for a mount of the images: it is refused, not mounted from wherever the images say."""
+    """The config lacks a mount that the images have: this is refused, and nothing is mounted from where the images say."""
     outside = dumped.bundle.path / "outside"
     outside.mkdir()
     other = counter({"/mounts/-": {"destination": "/more", "type": "bind", "source": str(outside), "options": ["rbind"]}})
@@ -166,13 +166,13 @@ def test_a_missing_source(dumped, no_leaks):
 
 
 def test_a_missing_program(dumped, no_leaks):
-    """The image of the container has changed meanwhile."""
+    """The container image has changed in the meantime."""
     os.unlink(dumped.bundle.rootfs / "bin/busybox")
     assert "criu failed" in refused(dumped)
 
 
 def test_links_in_the_image_directory(counter, pyrunc, no_leaks):
-    """A foreign link at the path of an earlier file of ours is replaced, and its target is not changed."""
+    """A link that someone put in place of an earlier file is replaced, and its target is not changed."""
     made = counter()
     made.images.mkdir()
     victim = made.bundle.path / "victim"
@@ -185,13 +185,13 @@ def test_links_in_the_image_directory(counter, pyrunc, no_leaks):
 
 
 def test_who_may_read_the_images(counter, pyrunc, no_leaks):
-    """Memory may hold secrets: directory and files are root's alone."""
+    """Memory may contain secrets: only root can access the directory and the files."""
     made = counter().run().dumped()
     assert stat.S_IMODE(made.images.stat().st_mode) == 0o700
     assert not [p.name for p in made.images.iterdir() if p.stat().st_mode & 0o077]
 
 
-# ---- criu missing, false, or killed
+# ---- criu is missing, fake, or killed
 
 
 def without_criu(argv, **kw):
@@ -213,7 +213,7 @@ def test_no_criu(counter, pyrunc, no_leaks):
 
 
 def test_only_the_host_s_criu_is_executed(counter, pyrunc, no_leaks):
-    """CVE-2026-84042's class: one in the caller's PATH, the bundle, the working directory or the image is not looked at."""
+    """The class of CVE-2026-84042: programs in the caller's PATH, the bundle, the working directory or the image are ignored."""
     made = counter()
     marker = made.bundle.path / "executed"
     for folder in (made.bundle.path, made.bundle.rootfs / "bin", made.bundle.rootfs / "sbin", made.bundle.rootfs / "usr/sbin"):
@@ -232,7 +232,7 @@ def test_only_the_host_s_criu_is_executed(counter, pyrunc, no_leaks):
 
 
 def settings(made, moment, act):
-    """CRIU runs the script for its notifications, so that a test can act at a certain moment."""
+    """CRIU runs this script for its notifications, so that a test can act at a certain moment."""
     script = made.bundle.path / "script.sh"
     script.write_text('#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != %s ] || %s\n' % (moment, act))
     script.chmod(0o755)
@@ -247,7 +247,7 @@ KILL = "kill -9 $PPID"
 @pytest.mark.parametrize("moment", ["pre-dump", "network-lock", "post-dump"])
 @pytest.mark.parametrize("act", [KILL, "exit 1"], ids=["killed", "fails"])
 def test_criu_ends_during_a_dump(counter, pyrunc, moment, act, no_leaks):
-    """The container is neither stopped nor left frozen, and counts on."""
+    """The container is neither stopped nor left frozen, and continues counting."""
     made = counter()
     settings(made, moment, act)
     made.run(globals=["--allow-annotation-paths"])
@@ -268,7 +268,7 @@ TO_ITSELF = (
 
 
 def loopback(pid):
-    """A packet gets through in the network namespace of the process: criu's lock is off."""
+    """A packet gets through in the network namespace of the process, so criu's lock has been removed."""
     words = ["nsenter", "--target", str(pid), "--net", sys.executable, "-I", "-c", TO_ITSELF]
     done = subprocess.run(words, capture_output=True, text=True, timeout=harness.WATCHDOG)
     assert done.returncode == 0, done.stderr
@@ -281,7 +281,7 @@ def cut_off(pid):
 
 @pytest.fixture
 def killed(counter, pyrunc):
-    """killed(made): its checkpoint is killed by SIGKILL in the middle of the dump, and CRIU with it; the container's network is locked."""
+    """killed(made): SIGKILL ends its checkpoint in the middle of the dump, and CRIU with it; the container's network stays locked."""
 
     def kill(made, *options):
         reached = harness.fifo(str(made.bundle.path / "reached"))
@@ -306,7 +306,7 @@ def killed(counter, pyrunc):
 
 
 def test_a_checkpoint_that_is_killed(killed, counter, no_leaks):
-    """Nobody was there to take the lock off: `resume` does, once."""
+    """No process was left to remove the lock: `resume` does it, once."""
     made = killed(counter())
     assert made.runtime.status(made.id) == "running"
     made.runtime.ok("resume", made.id)
@@ -326,7 +326,7 @@ def test_a_checkpoint_after_one_that_was_killed(killed, counter, no_leaks):
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["alive", "stopped"])
 def test_a_pod_s_network_after_a_killed_checkpoint(killed, counter, stopped, no_leaks):
-    """The network namespace belongs to others and remains: delete removes the lock, whether or not the container still runs."""
+    """The network namespace belongs to others and remains: delete removes the lock, whether the container still runs or not."""
     sandbox = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up; echo; exec sleep 1000"], stdout=subprocess.PIPE)
     try:
         assert sandbox.stdout.readline() == b"\n"
@@ -349,9 +349,9 @@ def test_a_pod_s_network_after_a_killed_checkpoint(killed, counter, stopped, no_
 MOMENTS = ["pre-restore", "setup-namespaces", "post-setup-namespaces", "post-restore", "pre-resume"]
 
 
-@pytest.mark.parametrize(("moment", "act"), [(m, act) for act in (KILL, "exit 1") for m in MOMENTS][:-1])  # the last one CRIU ignores
+@pytest.mark.parametrize(("moment", "act"), [(m, act) for act in (KILL, "exit 1") for m in MOMENTS][:-1])  # CRIU ignores the last one
 def test_criu_ends_during_a_restore(counter, pyrunc, moment, act, no_leaks):
-    """Nothing is left, and the images are good for another try."""
+    """Nothing is left, and the images can be used again."""
     made = counter()
     made.run().dumped()
     settings(made, moment, act)
@@ -364,7 +364,7 @@ def test_criu_ends_during_a_restore(counter, pyrunc, moment, act, no_leaks):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_restore_that_is_killed(counter, pyrunc, number, no_leaks):
-    """TERM: all is undone before we go. KILL: criu goes with us, and `delete --force` finds what is left."""
+    """TERM: everything is undone before the command exits. KILL: criu is killed too, and `delete --force` removes what is left."""
     made = counter()
     made.run().dumped()
     before = left_by_criu()
@@ -377,18 +377,18 @@ def test_a_restore_that_is_killed(counter, pyrunc, number, no_leaks):
     script = [int(pid) for pid, text in harness.processes(str(made.bundle.path)).items() if "script.sh" in text]
     process.send_signal(number)
     process.wait(harness.WATCHDOG)
-    for pid in script:  # criu's own child, now orphaned; being in the container's cgroup it may have been killed with the rest
+    for pid in script:  # a child of criu, now orphaned; it is in the container's cgroup, so it may have been killed with the rest
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     if number == signal.SIGTERM:
         assert process.returncode == 128 + number and not made.known()
     else:
         made.runtime.ok("delete", "--force", made.id)
-    assert set(left_by_criu()) <= set(before)  # others may be at it at the same time
+    assert set(left_by_criu()) <= set(before)  # other runs may do the same at this time
 
 
 def left_by_criu():
-    """Its mount points in /tmp, which it removes only if it gets to it."""
+    """Mount points of criu in /tmp, which it does not remove if it is killed."""
     return sorted(name for name in os.listdir("/tmp") if name.startswith(".criu"))
 
 
@@ -419,7 +419,7 @@ def test_a_failing_hook(counter, pyrunc, no_leaks):
         (["--parent-path", "../nothing"], "invalid --parent-path: stat ../nothing: no such file or directory"),
     ],
 )
-def test_words_that_are_wrong(counter, pyrunc, words, said):
+def test_invalid_options(counter, pyrunc, words, said):
     made = counter().run()
     assert said in sentence(made.checkpoint(*words))
     assert made.step() == "1"
@@ -439,7 +439,7 @@ def test_lsm_profile_without_a_type(dumped):
     assert "invalid --lsm-profile name" in refused(dumped, "--lsm-profile", "name")
 
 
-def test_strict_mode_wants_new_cgroups(counter, pyrunc, no_leaks):
+def test_strict_mode_needs_new_cgroups(counter, pyrunc, no_leaks):
     made = counter().run().dumped()
     top = "/sys/fs/cgroup/pids" if os.path.isdir("/sys/fs/cgroup/pids") else "/sys/fs/cgroup"
     path = top + made.bundle.config["linux"]["cgroupsPath"]
@@ -452,7 +452,7 @@ def test_strict_mode_wants_new_cgroups(counter, pyrunc, no_leaks):
 
 
 def test_pre_dump(counter, pyrunc, no_leaks):
-    """Memory ahead of time, twice, then the rest; where the kernel tracks no changes it is refused, and nothing has happened."""
+    """Memory is dumped ahead of time, twice, then the rest. If the kernel does not track changes, it is refused without any effect."""
     made = counter().run()
     made.images = made.bundle.path / "one"
     if subprocess.run([CRIU, "check", "--feature", "mem_dirty_track"], capture_output=True).returncode:
@@ -472,7 +472,7 @@ def test_pre_dump(counter, pyrunc, no_leaks):
 
 
 def test_mounts_that_were_added(counter, pyrunc, no_leaks):
-    """`mounts add` is not in the bundle's config: a restore would not know it."""
+    """Mounts of `mounts add` are not in the config of the bundle, so a restore would not know about them."""
     made = counter().run()
     made.runtime.ok("mounts", "add", "--source", made.bundle.path, "--destination", "/added", "--options", "bind", made.id)
     assert "/added was mounted after create" in sentence(made.checkpoint())

@@ -1,7 +1,7 @@
-"""checkpoint and restore on a host whose `/` is shared, as systemd makes it: bind mounts without a propagation option are slaves of one mount.
+"""checkpoint and restore on a host with a shared `/`, as systemd sets it up: bind mounts without a propagation option are slaves of one mount.
 
-The runtime is executed in a mount namespace with a shared `/`. The root is a separate mount, as with engines: otherwise the mount that
-contains it and the sources becomes private, and nothing is a slave.
+The runtime runs in a mount namespace with a shared `/`. The root is a separate mount, as with engines: otherwise the mount that contains both
+the root and the sources would become private, and nothing would be a slave.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(not CRIU,
 
 @pytest.fixture
 def shared(runtime):
-    """The pid of a process in a mount namespace with a shared `/`; the runtime is executed there."""
+    """The pid of a process in a mount namespace with a shared `/`; the runtime runs there."""
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "mount --make-rshared /; echo ready; read end"]
     keeper = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert keeper.stdout.readline() == b"ready\n"
@@ -28,7 +28,7 @@ def shared(runtime):
 
 @pytest.fixture
 def counter(runtime, make_bundle, shared):
-    """counter(changes, names, options) -> Counter whose container has each of `names`, below a directory of the host, as /given/N."""
+    """counter(changes, names, options) -> Counter. Its container has each of `names`, below a directory of the host, as /given/N."""
 
     def make(changes, names, options):
         made = Counter(runtime, make_bundle, changes)
@@ -49,7 +49,7 @@ def counter(runtime, make_bundle, shared):
 
 
 def comes_back(made, names):
-    """To files and back: the same mounts in the same kind of groups, with what is in them."""
+    """To files and back: the same mounts in the same kind of peer groups, with the same content."""
     made.run()
     before, groups = mounts_of(made), propagation(made)
     made.again()
@@ -65,7 +65,7 @@ def comes_back(made, names):
 
 
 def propagation(made):
-    """{mount point: its optional fields without the numbers of the groups}"""
+    """{mount point: its optional fields without the numbers of the peer groups}"""
     with open("/proc/%d/mountinfo" % made.pid()) as file:
         lines = [line.split(" ") for line in file]
     return {words[4]: sorted(word.partition(":")[0] for word in words[6 : words.index("-")]) for words in lines}
@@ -91,12 +91,12 @@ def test_binds(counter, no_leaks, form, options):
 
 @pytest.mark.parametrize(("root", "names"), [("private", FORMS["both"]), ("slave", FORMS["both"]), ("shared", ["dir"])])
 def test_propagation_of_the_root(counter, no_leaks, root, names):
-    """With shared one bind alone: CRIU copies the sharing of one to others only where its root holds theirs."""
+    """With shared there is only one bind: CRIU copies the sharing of a mount to another only if its root contains the other's."""
     comes_back(counter({"/linux/rootfsPropagation": root}, names, ["bind"]), names)
 
 
-def test_what_lies_below_a_source(counter, shared, no_leaks):
-    """rbind brings the mounts below along; two of them are in one group of the host again."""
+def test_mounts_below_a_source(counter, shared, no_leaks):
+    """rbind includes the mounts below; two of them are in one peer group of the host again."""
     made = counter({}, ["dir", "file", "dir/below"], ["rbind"])
     below = made.bundle.path / "outside/dir/mounted"
     below.mkdir()
@@ -105,7 +105,7 @@ def test_what_lies_below_a_source(counter, shared, no_leaks):
 
 
 def test_mounts_of_the_host_still_arrive(counter, shared, no_leaks):
-    """A slave stays one: what the host mounts below its source after the restore is seen in the container."""
+    """A slave stays a slave: what the host mounts below its source after the restore is visible in the container."""
     made = counter({}, ["file", "dir"], ["rbind", "rslave"])
     comes = made.bundle.path / "outside/dir/below"
     made.run()

@@ -1,4 +1,4 @@
-"""clocks: what a process in the new time namespace reads."""
+"""clocks: the values that a process in the new time namespace reads."""
 
 import errno
 import time
@@ -52,7 +52,7 @@ def test_offsets(kinds):
     assert there["offsets"] == {"monotonic": [DAY, 5], "boottime": [7 * DAY, 0]}
     assert before[0] <= there["monotonic"] - DAY <= after[0] + 1 and before[1] <= there["boottime"] - 7 * DAY <= after[1]
     assert abs(there["uptime"] - there["boottime"]) < 60 and abs(there["realtime"] - time.time()) < 60
-    assert there["time"] != staged.inode("time"), "and ours is where it was"
+    assert there["time"] != staged.inode("time"), "and our own clock has not changed"
     with open("/proc/self/timens_offsets") as file:
         assert [line.split()[1:] for line in file] == [["0", "0"], ["0", "0"]]
 
@@ -68,7 +68,7 @@ def test_a_new_time_namespace_without_offsets():
     assert there["time"] != staged.inode("time") and there["offsets"] == {"monotonic": [0, 0], "boottime": [0, 0]}
 
 
-def test_a_clock_before_zero_is_the_kernels_refusal():
+def test_the_kernel_refuses_a_clock_before_zero():
     with pytest.raises(StepFailure) as caught:
         seen(["time"], {"monotonic": {"secs": -DAY * 36500}})
     assert caught.value.errno == errno.ERANGE and caught.value.call == "write" and caught.value.pointer == "/linux/timeOffsets"

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.kernel
 
 
 def made(world, name="d"):
-    """A directory of the image with one of everything."""
+    """A directory in the image with one file of every kind."""
     top = world.rootfs / name
     top.mkdir(exist_ok=True)
     (top / "sub").mkdir()
@@ -60,7 +60,7 @@ def test_everything_is_copied(world):
 
 
 @pytest.mark.parametrize("options, node", [((), "d 2751 5:6"), (("uid=9",), "d 2751 9:6"), (("gid=10", "mode=700", "uid=9"), "d 700 9:10")])
-def test_the_options_come_before_what_is_covered(world, options, node):
+def test_options_take_precedence_over_the_covered_directory(world, options, node):
     made(world)
     seen = world.go({"mounts": [tmpfs("/d", *options, "tmpcopyup")]}, lambda see: (see.node("/d"), see.listing("/d")["sub"]))
     assert seen == [node, "d 1770 0:0"]
@@ -85,7 +85,7 @@ def test_a_hole_of_a_terabyte_costs_nothing(world):
     assert world.go({"mounts": [tmpfs("/d", "tmpcopyup", "size=2m")]}, look) == [1 << 40, True]
 
 
-def test_more_than_the_tmpfs_holds(world):
+def test_more_data_than_fits_into_the_tmpfs(world):
     (world.rootfs / "d").mkdir()
     (world.rootfs / "d/big").write_bytes(b"x" * (2 << 20))
     with pytest.raises(StepFailure) as caught:
@@ -111,7 +111,7 @@ def test_nothing_to_copy(world):
 
 
 def test_through_a_link_of_the_image(world):
-    """/var/run -> /run: the directory inside the root is copied."""
+    """With /var/run -> /run, the directory inside the root is copied."""
     (world.rootfs / "run").mkdir()
     (world.rootfs / "run/f").write_text("inside")
     (world.rootfs / "var").mkdir()
@@ -131,7 +131,7 @@ def test_deep_directories(world):
 
 
 def test_in_a_user_namespace(world):
-    """Owners are the container's; a device can't be made there, and is left out."""
+    """Owners are mapped to the container's; a device can't be created there, and is left out."""
     top = world.rootfs / "d"
     top.mkdir()
     (top / "f").write_text("text")

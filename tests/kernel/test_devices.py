@@ -49,10 +49,10 @@ def test_the_defaults(world, umask):
 
 
 def test_in_the_images_own_dev(world):
-    """No mount on /dev: they are made in the root, and stay there; a second container finds them and is content."""
+    """Without a mount on /dev they are created in the root and stay there; a second container uses them."""
     assert world.go({}, listing) == {**NODES, **LINKS}
     (world.rootfs / "dev/null").chmod(0o600)
-    assert world.go({}, listing)["null"] == "c 1:3 600 0:0", "what is right already is left alone"
+    assert world.go({}, listing)["null"] == "c 1:3 600 0:0", "a correct node is left alone"
 
 
 def test_an_image_without_dev(world):
@@ -60,7 +60,7 @@ def test_an_image_without_dev(world):
     assert world.go({}, listing) == {**NODES, **LINKS}
 
 
-def test_existing_links_stay_but_for_ptmx(world):
+def test_existing_links_stay_except_for_ptmx(world):
     (world.rootfs / "dev/fd").symlink_to("elsewhere")
     (world.rootfs / "dev/stdin").write_text("a file")
     os.mknod(world.rootfs / "dev/ptmx", stat.S_IFCHR | 0o666, os.makedev(5, 2))
@@ -81,7 +81,7 @@ def test_devices_of_the_config(world):
         {"mounts": [DEV], "linux": {"devices": devices}}, lambda see: [listing(see), see.node("/some/where/disk"), see.node("/dev/sub/u")]
     )
     assert seen[0]["fuse"] == "c 10:229 640 7:8" and seen[0]["pipe"] == "p 622 0:0" and seen[0]["ptmx"] == "-> pts/ptmx"
-    assert seen[0]["random"] == "c 1:9 444 0:0", "it takes the place of the default"
+    assert seen[0]["random"] == "c 1:9 444 0:0", "it replaces the default"
     assert seen[1:] == ["b 7:0 600 0:0", "c 1:9 666 0:0"]
 
 
@@ -95,8 +95,8 @@ def test_a_device_that_is_there_already(world):
 
 
 @pytest.mark.parametrize("what", ["link", "file", "fifo", "1:5", "directory"])
-def test_a_dev_null_that_is_none(world, what):
-    """In the image's own /dev it is refused, on a /dev that the config mounts it is replaced."""
+def test_a_dev_null_that_is_not_the_null_device(world, what):
+    """In the /dev of the image it is refused; on a /dev that the config mounts it is replaced."""
     null = world.rootfs / "dev/null"
     marker = world.outside / "victim"
     if what == "link":
@@ -126,14 +126,14 @@ def test_a_bind_of_the_hosts_dev_is_left_alone(world):
     assert sorted(os.listdir(dev)) == ["mine"]
 
 
-def test_a_dev_that_came_along_with_the_root_is_left_alone(world):
+def test_a_dev_that_is_mounted_in_the_root_is_left_alone(world):
     world.mount(world.rootfs / "dev")
     (world.rootfs / "dev/mine").write_text("")
     assert sorted(world.go({}, listing)) == ["mine"]
 
 
 def test_mounts_on_nodes(world):
-    """A bind on /dev/null of the host's, and one on /dev/ptmx, are what they should be."""
+    """Bind mounts of the host's /dev/null and /dev/ptmx are accepted."""
     mounts = [DEV, bind("/dev/null", "/dev/null", "bind"), bind("/dev/ptmx", "/dev/ptmx", "bind")]
     seen = world.go({"mounts": mounts}, listing)
     assert seen["null"].startswith("c 1:3") and seen["ptmx"].startswith("c 5:2")
@@ -145,7 +145,7 @@ def test_in_a_user_namespace_the_hosts_nodes_are_bound(world):
     os.chown(world.rootfs, OUTER, OUTER)
     os.chown(world.rootfs / "dev", OUTER, OUTER)
     devices = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}, {"path": "/dev/pipe", "type": "p"}]
-    for mounts in ([DEV], [], []):  # without a mount the files to bind on stay in the root
+    for mounts in ([DEV], [], []):  # without a mount, the files to bind on stay in the root
         seen = world.go(
             {"mounts": mounts, "linux": {"devices": devices}},
             lambda see: [listing(see), see.write("/dev/null"), see.mount("/dev/null")],
@@ -158,14 +158,14 @@ def test_in_a_user_namespace_the_hosts_nodes_are_bound(world):
         assert seen[2]["type"] == "devtmpfs" and {"nosuid", "noexec"} <= set(seen[2]["flags"])
 
 
-def test_a_node_that_the_host_has_otherwise(world):
+def test_a_node_that_is_another_device_on_the_host(world):
     os.chown(world.rootfs, OUTER, OUTER)
     e = failure(world, {"mounts": [DEV], "linux": {"devices": [{"path": "/dev/fuse", "type": "c", "major": 1, "minor": 3}]}}, userns=True)
     assert "the host's /dev/fuse is not c 1:3" in e.words
 
 
-def test_where_the_kernel_allows_no_nodes(world, monkeypatch):
-    """EPERM (CAP_MKNOD is missing): the host's are bound."""
+def test_if_the_kernel_allows_no_nodes(world, monkeypatch):
+    """EPERM (CAP_MKNOD is missing): those of the host are bound."""
     from pyrunc.linux import fs
 
     def refuse(*_args, **_keywords):
@@ -176,7 +176,7 @@ def test_where_the_kernel_allows_no_nodes(world, monkeypatch):
 
 
 def test_the_nodes_are_real_without_a_look_at_the_mount(world):
-    """A read-only mount of /dev does not stop writing to devices; one with nodev would."""
+    """A read-only mount on /dev does not prevent writing to devices; nodev would."""
     dev = tmpfs("/dev", "nosuid", "ro", "mode=755")
     seen = world.go(
         {"mounts": [dev]},
@@ -186,7 +186,7 @@ def test_the_nodes_are_real_without_a_look_at_the_mount(world):
 
 
 def test_without_fchmodat2(world, monkeypatch):
-    """Before Linux 6.6 the mode is set through our own procfs."""
+    """Before Linux 6.6, the mode is set through our own procfs."""
     from pyrunc.linux import fs
 
     def missing(*_args):
@@ -198,7 +198,7 @@ def test_without_fchmodat2(world, monkeypatch):
 
 
 def test_a_node_that_the_host_lacks_in_a_user_namespace(pyrunc, make_bundle):
-    """Made outside, with the owner and mode of the config, and bound; the nodes that the host has are bound as before."""
+    """It is created outside, with the owner and mode of the config, and bound; nodes that the host has are bound as usual."""
     maps = [{"containerID": 0, "hostID": 100000, "size": 1000}]
     nodes = [
         {"path": "/dev/lacking", "type": "c", "major": 1, "minor": 5, "fileMode": 0o644, "uid": 7, "gid": 8},

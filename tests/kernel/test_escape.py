@@ -1,5 +1,5 @@
-"""A hostile root: links, renames and nodes of the image against every verb that uses a path. One test per advisory; each ends with
-"host unchanged", which World checks: the directory outside of the root (O) and the host's mount table are as they were.
+"""A hostile root: links, renames and nodes in the image against every verb that uses a path. There is one test for each advisory. At the end,
+World checks that the host is unchanged: the directory outside of the root (O) and the mount table of the host.
 """
 
 import os
@@ -15,11 +15,11 @@ from pyrunc.linux import _syscalls, mount
 
 pytestmark = pytest.mark.kernel
 
-ROUNDS = 80  # of each race; deterministic forms stand beside them
+ROUNDS = 80  # for each race; there are deterministic tests as well
 
 
 def attempt(world, config, look=None, **how):
-    """("ok", what look returned) or ("refused", the sentence)."""
+    """("ok", the result of look) or ("refused", the error message)."""
     try:
         return "ok", world.go(config, look, **how)
     except PyruncError as e:
@@ -52,7 +52,7 @@ def swap():
 
 
 def test_destinations_behind_links(world):
-    """CVE-2019-18837: what the links name is found, or made, below the root."""
+    """CVE-2019-18837: the targets of the links are found or created below the root."""
     created = world.outside / "created"
     (world.rootfs / "etc/resolv.conf").symlink_to(created)
     (world.rootfs / "mnt").symlink_to(world.outside)
@@ -68,7 +68,7 @@ def test_destinations_behind_links(world):
 @pytest.mark.parametrize("where", ["proc", "sys"])
 @pytest.mark.parametrize("what", ["link", "dangling", "file", "out"])
 def test_proc_and_sys_are_directories_of_the_root(world, where, what):
-    """CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2025-54867: masks and read-only paths would cover a decoy."""
+    """CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2025-54867: masks and read-only paths would apply to a decoy."""
     place = world.rootfs / where
     place.rmdir()
     if what == "file":
@@ -82,7 +82,7 @@ def test_proc_and_sys_are_directories_of_the_root(world, where, what):
 
 
 def test_links_above_a_procfs(world):
-    """Not in the last component only (CVE-2026-87766)."""
+    """Not only in the last component (CVE-2026-87766)."""
     (world.rootfs / "real").mkdir()
     (world.rootfs / "chroot").symlink_to("real")
     kind, said = attempt(world, {"mounts": [{**PROC, "destination": "/chroot/proc"}]})
@@ -90,7 +90,7 @@ def test_links_above_a_procfs(world):
 
 
 def test_no_fake_proc(world):
-    """CVE-2019-16884: a tree of the image's or a volume's in place of procfs."""
+    """CVE-2019-16884: a tree of the image or of a volume in place of procfs."""
     (world.path / "fake/self/attr").mkdir(parents=True)
     (world.path / "fake/self/attr/exec").write_text("")
     kind, said = attempt(world, {"mounts": [bind(world.path / "fake", "/proc")]})
@@ -101,7 +101,7 @@ def test_no_fake_proc(world):
 
 
 def test_a_dev_that_leads_out(world):
-    """CVE-2026-41579, CVE-2026-47766: no node and no link is made outside, and no ptmx removed there."""
+    """CVE-2026-41579, CVE-2026-47766: no node and no link is created outside, and no ptmx is removed there."""
     (world.outside / "dev").mkdir()
     (world.outside / "dev/ptmx").write_text("")
     (world.rootfs / "dev").rmdir()
@@ -128,8 +128,8 @@ NAMES = (
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("there", [False, True], ids=["dangling", "existing"])
 @pytest.mark.parametrize("userns", [False, True], ids=["", "userns"])
-def test_names_that_are_made_in_the_root(world, name, there, userns):
-    """The class of CVE-2025-24965 and CVE-2026-88264: every name that is created may be a link out."""
+def test_names_that_are_created_in_the_root(world, name, there, userns):
+    """The class of CVE-2025-24965 and CVE-2026-88264: every name that is created may be a link that leads out."""
     if userns:
         for path in (world.rootfs, *world.rootfs.iterdir()):
             os.chown(path, OUTER, OUTER)
@@ -158,8 +158,7 @@ def test_devices_elsewhere(world):
 
 
 def test_masks_and_readonly_paths_behind_links(world):
-    """They are looked up in the root, so the host's files of the same names are not changed, and paths that can't be covered are
-    reported."""
+    """They are looked up in the root, so files of the same names on the host are not changed, and paths that can't be covered are reported."""
     (world.rootfs / "secret").symlink_to(world.outside / "victim")
     inside = world.rootfs / str(world.outside)[1:]
     inside.mkdir(parents=True)
@@ -194,7 +193,7 @@ def test_long_and_many(world):
         world.plan({"mounts": [tmpfs("/" + "x" * 256)]})
 
 
-# ---- exchanges while we work; first where the exchange happens at the worst moment, then races
+# ---- exchanges while the runtime works: first at the worst moment, then as races
 
 
 def at_attach(monkeypatch, act):
@@ -211,7 +210,7 @@ def at_attach(monkeypatch, act):
 
 
 class Exchange:
-    """Exchanges two names once, when a new tmpfs or the outside directory is about to be attached; not the root, which may lie on a tmpfs."""
+    """Exchanges two names once, when a new tmpfs or the outside directory is about to be attached; not for the root, which may be on a tmpfs."""
 
     def __init__(self, a, b):
         self.a, self.b = str(a), str(b)
@@ -225,8 +224,8 @@ class Exchange:
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "bind", "copyup"])
-def test_an_exchange_between_looking_and_mounting(world, monkeypatch, kind):
-    """CVE-2021-30465: the mount goes where was looked, never outside, and create fails as the path leads elsewhere now."""
+def test_an_exchange_between_lookup_and_mount(world, monkeypatch, kind):
+    """CVE-2021-30465: the mount is attached where the path was resolved, never outside, and create fails because the path now leads elsewhere."""
     for folder in ("a/b/c", "a/other"):
         (world.rootfs / folder).mkdir(parents=True)
     (world.rootfs / "a/link").symlink_to(world.outside)
@@ -271,7 +270,7 @@ def test_a_race_for_the_destination(world, swap, kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["proc", "sys"])
 def test_a_race_for_proc(world, swap, where):
-    """CVE-2019-19921 with an exchange: procfs is at /proc, a directory, or create fails."""
+    """CVE-2019-19921 with an exchange: procfs is mounted on /proc, a directory, or create fails."""
     (world.rootfs / "decoy").symlink_to("/tmp")
     swap(world.rootfs / where, world.rootfs / "decoy")
     given = PROC if where == "proc" else SYS
@@ -281,8 +280,10 @@ def test_a_race_for_proc(world, swap, where):
             world, {"mounts": [given]}, lambda see: [[m["type"], m["point"]] for m in see.mounts()][1:], namespaces=["network"]
         )
         outcomes[said] += 1
-        if said == "ok":  # the directory that it is on may have got the other name since
-            assert seen in ([[given["type"], "/" + where]], [[given["type"], "/decoy"]]), "on the directory, never behind the link"
+        if said == "ok":  # the directory of the mount may have been renamed since
+            assert seen in ([[given["type"], "/" + where]], [[given["type"], "/decoy"]]), (
+                "on the directory, never on the target of the link"
+            )
         else:
             assert "ordinary directory" in seen or "changed while" in seen
     assert sum(outcomes.values()) == ROUNDS
@@ -290,7 +291,7 @@ def test_a_race_for_proc(world, swap, where):
 
 @pytest.mark.slow
 def test_a_race_for_a_shared_dev_null(world, swap):
-    """CVE-2025-31133, its race: a sibling exchanges /dev/null in a /dev that both have."""
+    """The race of CVE-2025-31133: a sibling exchanges /dev/null in a /dev that both share."""
     shared = world.path / "shared"
     shared.mkdir()
     os.mknod(shared / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
@@ -311,7 +312,7 @@ def test_a_race_for_a_shared_dev_null(world, swap):
 
 
 def test_a_rootfs_that_is_exchanged(world, monkeypatch):
-    """The directory that was opened is the one that becomes the root; a name that leads elsewhere by then is a failure."""
+    """The directory that was opened becomes the root; if the name leads elsewhere by then, create fails."""
     (world.bundle / "second").mkdir()
 
     class Act(Exchange):
@@ -324,7 +325,7 @@ def test_a_rootfs_that_is_exchanged(world, monkeypatch):
 
 
 def test_the_skeleton_survives_a_root_full_of_links(world):
-    """All at once, and the container still starts where nothing is ambiguous."""
+    """Many links at once: the container still starts, because nothing is ambiguous."""
     for name in ("var", "etc", "run"):
         if (world.rootfs / name).exists():
             (world.rootfs / name).rmdir()

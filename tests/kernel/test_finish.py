@@ -1,4 +1,4 @@
-"""finish(): every operation, its effect on the program, and the record when it fails."""
+"""finish(): every operation, its effect on the program, and the record if it fails."""
 
 import errno
 import fcntl
@@ -46,13 +46,13 @@ def folder(tmp_path):
 # --- EXEC and the two channels
 
 
-def test_exec_hands_on_exactly_argv_and_environment():
+def test_exec_passes_on_exactly_argv_and_environment():
     tail = Tail((("FIND", "/bin/cat", None), ("EXEC", ("any name", "/proc/self/cmdline", "/proc/self/environ"), ("A=1", "B", "A=2"))))
     assert tail.output() == b"any name\0/proc/self/cmdline\0/proc/self/environ\0A=1\0B\0A=2\0"
     assert tail.status() == 0
 
 
-def test_bytes_that_are_no_utf8_get_through():
+def test_bytes_that_are_not_utf8_are_passed_on():
     tail = Tail((("FIND", "/bin/echo", None), ("EXEC", (b"echo", b"\xff\xfe", "\udc80"), ())))
     assert tail.output() == b"\xff\xfe \x80\n"
     assert tail.status() == 0
@@ -64,7 +64,7 @@ def test_end_of_status_means_executed():
     assert tail.status() == 0
 
 
-def test_exec_that_fails_before_ready_says_so_on_status_alone():
+def test_exec_that_fails_before_ready_is_reported_on_status_only():
     tail = Tail((("EXEC", ("/nowhere",), ()),))
     record = tail.record()
     assert (record.kind, record.op, record.errno, record.call) == ("F", "EXEC", errno.ENOENT, "execve")
@@ -72,7 +72,7 @@ def test_exec_that_fails_before_ready_says_so_on_status_alone():
     assert tail.errors() == b""
 
 
-def test_exec_that_fails_after_the_gate_says_so_on_result_and_stderr():
+def test_exec_that_fails_after_the_gate_is_reported_on_result_and_stderr():
     tail = Tail((("READY",), ("WAIT",), ("EXEC", ("/nowhere",), ())), gate=True)
     assert tail.record().kind == "R"
     assert tail.record() is None
@@ -135,7 +135,7 @@ def test_sync_waits_for_the_answer():
 
 
 def test_both_fifos_open_for_reading_and_writing(tmp_path):
-    """As the engine does it: `start` comes later, by path, and finds the kernel's own answer to whether init waits."""
+    """As the engine does it: `start` opens them later, by path, and the kernel answers whether init is waiting."""
     gate, result = str(tmp_path / "gate"), str(tmp_path / "result")
     fds = []
     for path in (gate, result):
@@ -160,7 +160,7 @@ def test_both_fifos_open_for_reading_and_writing(tmp_path):
     os.close(reader)
 
 
-def test_a_list_without_exec_comes_back_and_find_is_remembered():
+def test_a_list_without_exec_returns_and_find_is_remembered():
     def second(result_fd):
         os.write(1, b"python ")
         _syscalls.finish((("EXEC", ("echo", "again"), ()),), -1, result_fd)
@@ -184,7 +184,7 @@ def test_failure_of_the_second_half_goes_to_result_although_a_status_number_is_g
     assert tail.status() == 1
 
 
-def test_the_position_of_the_failed_operation_is_told():
+def test_the_position_of_the_failed_operation_is_reported():
     assert fails((("NNP",), ("UMASK", 0o22), ("CHDIR", "/nowhere"))).extra == 2
 
 
@@ -223,7 +223,7 @@ def test_the_program_starts_with_default_dispositions_and_an_empty_mask(ops):
     assert [field(text, name) for name in ("SigIgn", "SigBlk", "SigPnd")] == ["0" * 16] * 3
 
 
-def test_without_reset_python_would_hand_on_an_ignored_sigpipe():
+def test_without_reset_python_would_pass_on_an_ignored_sigpipe():
     assert field(shows(()), "SigIgn") != "0" * 16
 
 
@@ -242,7 +242,7 @@ def test_filter_with_nnp_needs_no_privilege():
 
 
 def test_filter_without_nnp_and_privilege_fails():
-    """CAPS keeps CAP_SYS_ADMIN for a filter that comes later, where it is there at all."""
+    """CAPS keeps CAP_SYS_ADMIN for a later filter, if the process has it."""
     deny = ("FILTER", program(["uname"], ERRNO | 1), 0)
     record = fails((("CAPS", 0, 0, 0, 0), deny), prepare=lambda: _syscalls.capset(0, 0, 0))
     assert (record.op, record.errno, record.call) == ("FILTER", errno.EACCES, "seccomp")
@@ -254,7 +254,7 @@ STATUS = "grep -E '^(Cap(Inh|Prm|Eff|Amb)|Seccomp|NoNewPrivs):' /proc/self/statu
 @pytest.mark.parametrize("denied", [["uname"], ["capset"]], ids=" ".join)
 @pytest.mark.parametrize("uid", [0, NOBODY])
 def test_the_capability_that_loads_the_filter_is_gone_when_the_program_runs(uid, denied):
-    """CAPS keeps CAP_SYS_ADMIN for FILTER, which drops it; where the filter denies that, execve does."""
+    """CAPS keeps CAP_SYS_ADMIN for FILTER, which drops it; if the filter denies that, execve drops it."""
     bound = ("BOUND", 0, 40)
     ops = (bound, ("IDS", uid, uid, b""), ("CAPS", 0, 0, 0, 0), ("FILTER", program(denied, KILL), 0))
     seen = dict(line.split(":\t") for line in shows(ops, STATUS).splitlines())
@@ -262,7 +262,7 @@ def test_the_capability_that_loads_the_filter_is_gone_when_the_program_runs(uid,
     assert (seen["Seccomp"], seen["NoNewPrivs"]) == ("2", "0")
 
 
-def test_while_it_waits_the_capability_is_gone_too():
+def test_the_capability_is_gone_while_it_waits():
     ops = (("IDS", NOBODY, NOBODY, b""), ("CAPS", 0, 0, 0, 0), ("FILTER", program(["uname"], KILL), 0), ("READY",), ("WAIT",))
     tail = Tail((*ops, ("EXEC", ("true",), ())), gate=True)
     assert tail.record().kind == "R"
@@ -274,7 +274,7 @@ def test_while_it_waits_the_capability_is_gone_too():
 
 @pytest.mark.parametrize("denied", ["write", "read", "close"])
 def test_a_filter_under_which_nothing_can_wait_is_loaded_after_the_wait(denied):
-    """Meanwhile the capability that loads it is permitted and has no effect."""
+    """Until then, the capability that loads it is permitted but not effective."""
     ops = (("IDS", NOBODY, NOBODY, b""), ("CAPS", 0, 0, 0, 0), ("FILTER", program([denied], KILL), 0), ("READY",), ("WAIT",))
     tail = Tail((*ops, ("FIND", "true", "/bin"), ("EXEC", ("true",), ())), gate=True)
     assert tail.record().kind == "R"
@@ -285,7 +285,7 @@ def test_a_filter_under_which_nothing_can_wait_is_loaded_after_the_wait(denied):
 
 
 def test_a_postponed_filter_that_the_kernel_refuses_is_reported():
-    """At the result end, as nobody reads the other one any more."""
+    """On the result descriptor, because nobody reads the other one any longer."""
     wrong = struct.pack("=HBBI", 0x06, 0, 0, KILL) + struct.pack("=HBBI", 0xFFFF, 0, 0, 0)
     tail = Tail((("FILTER", wrong, 0), ("READY",), ("WAIT",), ("EXEC", ("true",), ())), gate=True)
     assert tail.record().kind == "R"
@@ -296,7 +296,7 @@ def test_a_postponed_filter_that_the_kernel_refuses_is_reported():
 
 
 def test_a_postponed_filter_is_loaded_where_the_list_ends():
-    """Before startContainer hooks, which run in Python once more."""
+    """Before startContainer hooks, which are run by Python again."""
 
     def after(fd):
         with open("/proc/self/status") as file:
@@ -308,14 +308,14 @@ def test_a_postponed_filter_is_loaded_where_the_list_ends():
     assert tail.status() == 0
 
 
-def test_filter_that_is_no_program_fails():
+def test_filter_that_is_not_a_program_fails():
     record = fails((("FILTER", struct.pack("=HBBI", 0xFFFF, 0, 0, 0), 0),))
     assert (record.op, record.errno) == ("FILTER", errno.EINVAL)
 
 
 @pytest.mark.parametrize("order", ["close first", "filter first"])
 def test_nothing_but_close_range_write_and_execve_comes_after_the_late_filter(order):
-    """Everything else kills. The execve fails, so that the report is in the test as well."""
+    """Every other call is fatal. The execve fails, so that the test covers the report as well."""
     late = ("FILTER", program(["write", "execve", "exit_group", "close_range"], ALLOW, KILL), 0)
     close = ("CLOSE", b"")
     ops = (close, late) if order == "close first" else (late, close)
@@ -334,7 +334,7 @@ def test_a_profile_that_forbids_close_range_still_starts_when_close_comes_first(
     assert (record.op, record.errno, record.call) == ("CLOSE", errno.EPERM, "close_range")
 
 
-def test_listener_is_handed_over_before_the_program_starts():
+def test_listener_is_passed_on_before_the_program_starts():
     show = ("FIND", "/bin/sh", None), ("EXEC", ("sh", "-c", "ls /proc/self/fd; uname"), ("PATH=/usr/bin:/bin",))
     tail = Tail((("NNP",), ("FILTER", program(["uname"], NOTIFY), NEW_LISTENER), ("CLOSE", b""), *show))
     record = tail.record()
@@ -377,7 +377,7 @@ def _have():
     return int(field(open("/proc/self/status").read(), "CapBnd"), 16)
 
 
-def test_bounding_set_is_cut():
+def test_bounding_set_is_reduced():
     keep = (1 << kernel_constants.CAP_CHOWN) | (1 << kernel_constants.CAP_KILL)
     assert _caps(shows((("BOUND", keep, _last_cap()),)))["CapBnd"] == keep & _have()
 
@@ -386,12 +386,12 @@ def test_bounding_set_of_a_kernel_with_fewer_capabilities():
     assert _caps(shows((("BOUND", 0, 63),)))["CapBnd"] == 0
 
 
-def test_bounding_set_without_the_right_to_cut_it():
+def test_bounding_set_without_the_right_to_reduce_it():
     record = fails((("CAPS", 0, 0, 0, 0), ("BOUND", 0, _last_cap())))
     assert (record.op, record.errno, record.call) == ("BOUND", errno.EPERM, "prctl")
 
 
-def test_what_is_gone_from_the_bounding_set_needs_no_right():
+def test_an_already_reduced_bounding_set_needs_no_rights():
     assert _caps(shows((("BOUND", 0, 63), ("CAPS", 0, 0, 0, 0), ("BOUND", 0, 63))))["CapBnd"] == 0
 
 
@@ -406,7 +406,7 @@ def test_ids_groups_and_all_five_sets():
     assert field(text, "Uid").split() == ["1234"] * 4
     assert field(text, "Gid").split() == ["2345"] * 4
     assert field(text, "Groups").split() == ["5", "7", "7"]
-    # execve of a user's program: permitted and effective become what is ambient
+    # execve as an ordinary user: permitted and effective become the ambient set
     assert _caps(text) == {"CapInh": chown | kill, "CapPrm": kill, "CapEff": kill, "CapBnd": chown | kill, "CapAmb": kill}
 
 
@@ -426,7 +426,7 @@ def test_groups_none_leaves_them_alone_and_empty_clears_them():
 
 
 @pytest.mark.parametrize("uid, gid, call", [(0xFFFFFFFF, 0, "setresuid"), (0, 0xFFFFFFFF, "setresgid")])
-def test_the_id_that_means_unchanged_is_found_out(uid, gid, call):
+def test_the_id_that_means_unchanged_is_detected(uid, gid, call):
     record = fails((("IDS", uid, gid, b""),))
     assert (record.op, record.detail, record.errno, record.call) == ("IDS", 6, errno.EINVAL, call)
 
@@ -439,7 +439,7 @@ IDS, CAPS = ("IDS", 5, 5, b""), ("CAPS", 0, 0, 0, 0)
     [(IDS, "setgroups"), (IDS, "setresgid"), (IDS, "setresuid"), (IDS, "prctl"), (CAPS, "capget"), (CAPS, "capset"), (CAPS, "prctl")],
 )
 def test_a_call_that_is_denied_is_an_error(op, call):
-    """With a filter, as nothing else makes them fail: no failure may be taken for success."""
+    """Only a filter makes these calls fail: a failure must not be mistaken for success."""
     record = fails((("NNP",), ("FILTER", program([call], ERRNO | errno.EPERM), 0), op))
     assert (record.op, record.call, record.errno, record.detail) == (op[0], call, errno.EPERM, 0)
 
@@ -456,8 +456,8 @@ def test_a_setting_that_is_denied_is_an_error(op, option):
 @pytest.mark.parametrize(
     ("op", "call", "number"), [(IDS, "setresgid", errno.EINVAL), (IDS, "setresuid", errno.EINVAL), (CAPS, "capset", errno.EPERM)]
 )
-def test_a_call_that_does_nothing_is_found_out(op, call, number):
-    """The filter answers 0 in place of the kernel."""
+def test_a_call_that_does_nothing_is_detected(op, call, number):
+    """The filter returns 0 instead of the kernel."""
     record = fails((("NNP",), ("FILTER", program([call], ERRNO), 0), op))
     assert (record.op, record.call, record.errno, record.detail) == (op[0], call, number, 6)
 
@@ -499,8 +499,8 @@ def test_no_new_privs_and_umask():
 # --- parent
 
 
-def test_the_parents_death_is_ours():
-    """child → grandchild with PDEATHSIG; the child's end takes the grandchild along, which holds the pipe's only writing end."""
+def test_the_process_dies_with_its_parent():
+    """child → grandchild with PDEATHSIG: when the child dies, so does the grandchild, which holds the only writing end of the pipe."""
     reader, writer = os.pipe()
     child, _fd = _syscalls.clone3(0)
     if child == 0:
@@ -539,7 +539,7 @@ def test_chdir_and_its_errors(tmp_path):
 
 
 def test_a_directory_that_only_the_user_may_enter(folder):
-    """As on NFS with root_squash: here root without CAP_DAC_OVERRIDE."""
+    """As on NFS with root_squash; here it is root without CAP_DAC_OVERRIDE."""
     home = folder / "home"
     home.mkdir(mode=0o700)
     os.chown(home, 1234, 1234)
@@ -558,7 +558,7 @@ def test_a_directory_that_nobody_may_enter(folder):
 
 
 def test_a_working_directory_outside_the_root_is_found_out(tmp_path):
-    """CVE-2024-21626: a descriptor of a host directory is the way out."""
+    """CVE-2024-21626: a descriptor of a directory on the host leads out."""
 
     def leave():
         fd = os.open("/usr", os.O_RDONLY)
@@ -586,7 +586,7 @@ def test_a_working_directory_that_was_removed(tmp_path):
 
 @pytest.fixture
 def tools(folder):
-    """bin/tool is a program, data/tool a plain file, tree/tool a directory, link/tool leads to bin/tool, loop/tool to itself."""
+    """bin/tool is a program, data/tool a plain file, tree/tool a directory, link/tool a link to bin/tool, loop/tool a link to itself."""
     for name in ("bin", "data", "tree", "link", "loop", "shut"):
         (folder / name).mkdir()
     (folder / "bin/tool").write_text("#!/bin/sh\necho found $0\n")
@@ -681,7 +681,7 @@ def test_close_leaves_what_is_to_be_kept():
     finally:
         for fd in held:
             os.close(fd)
-    assert text.split() == ["0", "1", "2", "3", "4", "5"]  # 5 is ls's own
+    assert text.split() == ["0", "1", "2", "3", "4", "5"]  # 5 belongs to ls
 
 
 def test_stdio_is_moved_and_inherited():
@@ -694,7 +694,7 @@ def test_stdio_is_moved_and_inherited():
     os.close(reader)
 
 
-def test_stdio_onto_itself_takes_close_on_exec_off():
+def test_stdio_onto_itself_clears_close_on_exec():
     assert shows((("STDIO", 0, 1, 2),), "echo here", prepare=lambda: os.set_inheritable(1, False)) == "here\n"
 
 
@@ -723,7 +723,7 @@ def test_session_and_terminal():
     os.close(master)
 
 
-def test_session_of_what_is_no_terminal():
+def test_session_of_a_file_that_is_not_a_terminal():
     record = fails((("SESSION", 0),), prepare=lambda: os.dup2(os.open("/dev/null", os.O_RDONLY), 0))
     assert (record.op, record.errno, record.call) == ("SESSION", errno.ENOTTY, "ioctl")
     record = fails((("SESSION", -1),), prepare=os.setsid)
@@ -783,7 +783,7 @@ def test_setns():
 
 
 def test_forget_leaves_what_the_rest_needs():
-    """All anonymous memory of the interpreter goes; the operations, FIND's result, errno and the failure report are still there."""
+    """All anonymous memory of the interpreter is released; the operations, the result of FIND, errno and the failure report still exist."""
     from pyrunc.engine.init import memory
 
     big = bytearray(8 << 20)
@@ -800,7 +800,7 @@ def test_forget_leaves_what_the_rest_needs():
     assert (tail.record().errno, tail.status()) == (errno.ENOENT, 1)
 
 
-def test_prune_closes_what_nobody_uses_any_more():
+def test_prune_closes_unused_descriptors():
     leak = os.open("/etc", os.O_RDONLY)
     os.set_inheritable(leak, True)
     ops = (("PRUNE",), ("FIND", "/bin/true", None), ("SIGNALS",), ("READY",), ("WAIT",), TRUE)

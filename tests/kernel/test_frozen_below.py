@@ -1,4 +1,4 @@
-"""A container that has frozen itself in a child of its cgroup, where the runtime does not look."""
+"""A container that has frozen itself in a child of its cgroup, which the runtime does not check."""
 
 import os
 
@@ -11,9 +11,9 @@ pytestmark = pytest.mark.kernel
 
 @pytest.mark.parametrize("depth", [0, 1, 3], ids=["not-frozen", "below", "deep-below"])
 @pytest.mark.parametrize("way", ["delete", "kill"])
-def test_what_froze_itself_below_its_cgroup_can_be_ended(runtime, waiting, way, depth):
-    """Version 1: a process that may write to the freezer moves into a new child cgroup and freezes it. A frozen task dies of KILL only once
-    it is thawed there; depth 0 is the same container without that."""
+def test_a_container_that_froze_itself_can_be_ended(runtime, waiting, way, depth):
+    """Version 1: a process that may write to the freezer moves into a new child cgroup and freezes it. KILL ends a frozen task only once that
+    cgroup is thawed; depth 0 is the control, the same container without that."""
     if not os.path.isdir("/sys/fs/cgroup/freezer"):
         pytest.skip("this machine has no freezer of cgroup v1")
     id = runtime.started(waiting)

@@ -1,4 +1,4 @@
-"""hooks, in complete containers: when each runs, where, with which state, and the effect of its failure (runtime.md#lifecycle)."""
+"""hooks in complete containers: when and where each runs, with which state, and what happens if it fails (runtime.md#lifecycle)."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def shell(script, **more):
 
 
 def with_hooks(make_bundle, changes=None, args=None, **hooks):
-    """A bundle with hooks; each value is a list of hooks, in which {b} is replaced by the bundle's path."""
+    """A bundle with hooks; each value is a list of hooks, in which {b} is replaced with the path of the bundle."""
     bundle = make_bundle(changes, args=args or harness.WAIT_FOR_TERM)
     text = json.dumps(hooks).replace("{b}", str(bundle.path))
     return bundle.patch({"/hooks": json.loads(text)})
@@ -79,7 +79,7 @@ def test_where_they_run(pyrunc, make_bundle, no_leaks):
 
 
 def environ(target, **more):
-    """Copies the hook's own environment; no shell, as that would add to it."""
+    """Copies the environment of the hook; not with a shell, which would add to it."""
     return {"path": "/bin/dd", "args": ["dd", "if=/proc/self/environ", "of=" + target, "bs=64k"], **more}
 
 
@@ -102,11 +102,11 @@ def test_environments(pyrunc, make_bundle, no_leaks, given):
         elif given == []:
             assert found == {}, kind
         else:
-            found.pop("PWD", None)  # of the launcher's shell
+            found.pop("PWD", None)  # set by the shell of the launcher
             assert found == {"PATH": HOST_ENV["PATH"], "HOSTSECRET": "1"}, kind
 
 
-def test_no_descriptors_but_the_streams(pyrunc, make_bundle, no_leaks, tmp_path):
+def test_no_descriptors_except_the_streams(pyrunc, make_bundle, no_leaks, tmp_path):
     extra = os.open("/etc", os.O_RDONLY)
     hooks = {kind: [shell("ls -1 /proc/self/fd >{b}/fds-%s" % kind)] for kind in KINDS if kind != INSIDE}
     bundle = with_hooks(make_bundle, **hooks, startContainer=[shell("ls -1 /proc/self/fd >/tmp/fds")])
@@ -204,7 +204,7 @@ def test_a_failing_start_container_hook_ends_the_container(pyrunc, make_bundle, 
     assert result.code == 1 and "error running startContainer hook #0: " + words in result.said, result
     assert pyrunc.call("state", id).code == 1 and lines(bundle) == ["poststop"]
     pyrunc.ok("delete", "--force", id)
-    assert lines(bundle) == ["poststop"], "and not once more"
+    assert lines(bundle) == ["poststop"], "they are not run again"
 
 
 def test_a_failing_poststart_hook_ends_the_container(pyrunc, make_bundle, no_leaks):
@@ -232,8 +232,8 @@ def test_a_deleted_bundle_does_not_stop_poststop(pyrunc, make_bundle, no_leaks, 
     assert (scratch / "after").read_text() == "/\n"
 
 
-def test_the_image_does_not_speak_to_host_programs(pyrunc, make_bundle, no_leaks):
-    """CVE-2025-23266: LD_PRELOAD of the image, a library in the rootfs, cwd is the rootfs."""
+def test_the_image_has_no_effect_on_host_programs(pyrunc, make_bundle, no_leaks):
+    """CVE-2025-23266: LD_PRELOAD from the image, a library in the rootfs, and the rootfs as working directory."""
     script = "cat /proc/self/maps >{b}/maps-%s"
     bundle = with_hooks(
         make_bundle, {"/process/env": ["PATH=/bin", "LD_PRELOAD=./evil.so", "LD_LIBRARY_PATH=."]},
@@ -259,7 +259,7 @@ def test_a_hook_asks_for_the_state(pyrunc, make_bundle, no_leaks):
     pyrunc.create(bundle, id)
     state = json.loads("\n".join(lines(bundle)))
     assert state["id"] == id and state["status"] == "creating"
-    assert (bundle.path / "refused").read_text().endswith("\n1\n"), "and did not delete what is being made"
+    assert (bundle.path / "refused").read_text().endswith("\n1\n"), "and delete did not remove the container while it was being created"
     pyrunc.ok("delete", "--force", id)
 
 
@@ -294,7 +294,7 @@ def test_sigterm_of_create_ends_its_hook_and_undoes(pyrunc, make_bundle, no_leak
     assert pyrunc.call("state", id).code == 1
 
 
-def test_how_hooks_went_is_kept(pyrunc, make_bundle, no_leaks):
+def test_results_of_hooks_are_kept(pyrunc, make_bundle, no_leaks):
     hooks = {"prestart": [shell("echo one")], "createRuntime": [shell("echo two >&2")], "createContainer": [shell("echo three")]}
     bundle = with_hooks(make_bundle, **hooks, startContainer=[{"path": "/bin/true"}], poststart=[{"path": "/bin/true"}])
     id = pyrunc.create(bundle)
@@ -309,7 +309,7 @@ def test_how_hooks_went_is_kept(pyrunc, make_bundle, no_leaks):
 
 
 def test_start_container_hooks_without_a_process(pyrunc, make_bundle, no_leaks):
-    """Such a container can be created, and never started (runtime-spec, config.md#process)."""
+    """Such a container can be created but never started (runtime-spec, config.md#process)."""
     bundle = with_hooks(make_bundle, startContainer=[{"path": "/bin/true"}]).patch({"/process": harness.ABSENT})
     id = pyrunc.create(bundle)
     assert pyrunc.state(id)["status"] == "created"
@@ -320,8 +320,8 @@ def test_start_container_hooks_without_a_process(pyrunc, make_bundle, no_leaks):
 
 @pytest.mark.parametrize("nnp", [True, False])
 def test_start_container_hooks_are_under_the_filter(pyrunc, make_bundle, no_leaks, nnp):
-    """They are code of the container, whenever the program itself gets the filter. docker's profile has ENOSYS for clone3, and one may
-    know execve alone."""
+    """They are code of the container, no matter when the program itself gets the filter. Docker's profile answers clone3 with ENOSYS, and a
+    profile may only allow execve."""
     rules = [
         {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"},
         {"names": ["clone3", "execveat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},

@@ -1,5 +1,5 @@
-"""A container without a mount namespace: an absent type is inherited (config-linux.md#namespaces). Its mounts appear on the host as long as
-it exists, and none is left behind. Only the command line is used.
+"""A container without a mount namespace: an absent type is inherited (config-linux.md#namespaces). Its mounts exist on the host as long as the
+container does, and none is left behind. Only the command line is used.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def test_a_create_that_fails_leaves_none(runtime: Runtime, without: Bundle, wher
 
 
 def test_a_bind_of_a_shared_tree_leaves_the_hosts_mounts(runtime: Runtime, without: Bundle, tmp_path: pathlib.Path) -> None:
-    """What is mounted below the source stays mounted there: the bind and the source are peers, and an unmount would go both ways."""
+    """Mounts below the source stay: the bind mount and the source are peers, so an unmount would propagate both ways."""
     source = tmp_path / "source"
     (source / "below").mkdir(parents=True)
     for words in (["--bind", source, source], ["--make-shared", source], ["-t", "tmpfs", "tmpfs", source / "below"]):
@@ -101,7 +101,7 @@ def test_mounts_that_were_there_before_stay(runtime: Runtime, without: Bundle) -
 
 
 def test_one_container_at_a_time(pyrunc: Runtime, without: Bundle) -> None:
-    """Deleting the first would take the mounts of the second away."""
+    """Deleting the first one would remove the mounts of the second one."""
     id = pyrunc.started(without)
     result = pyrunc.call("run", "--bundle", without, pyrunc.new_id())
     assert result.code == 1 and "for one container at a time" in result.err

@@ -1,4 +1,4 @@
-"""idmaps: the maps as the kernel shows them; written as root, by the tools of shadow, and as an ordinary user with only its own id."""
+"""idmaps: the maps as the kernel shows them, written by root, by the tools of shadow, and by an ordinary user with only their own id."""
 
 import os
 import pwd
@@ -35,7 +35,7 @@ def ids(run):
 
 
 def write(entry, euid=0):
-    """Maps of a new user namespace, and what init sees then."""
+    """Writes the maps of a new user namespace; returns what init then sees."""
     run = staged.prepared(staged.plan(["user", "mount"], MAPPED, euid))
     init = staged.init(run, ids)
     try:
@@ -51,7 +51,7 @@ def test_as_root():
     assert seen[2] == [0, 0, 0] and seen[3] == [0, 0, 0] and setgroups == "allow\n"
 
 
-def test_many_lines_come_back_in_another_order():
+def test_the_kernel_may_show_many_lines_in_another_order():
     rows = [[(i * 7) % 30, 1000 + i * 10, 1] for i in range(30)]
     seen, _ = write(plan(rows))
     assert len(seen[0]) == 90
@@ -84,7 +84,7 @@ def as_user(function, uid=NOBODY, gid=NOBODY):
     return staged.apart(act)
 
 
-def test_an_ordinary_user_maps_its_own_id():
+def test_an_ordinary_user_maps_their_own_id():
     def attempt():
         entry = plan([[0, NOBODY, 1]], None, staged.plan(["user", "mount"], MAPPED, NOBODY), NOBODY)
         return [entry, *write(entry, NOBODY)]
@@ -126,7 +126,7 @@ def test_an_ordinary_user_with_subordinate_ids(subids):
     assert [int(n) for n in seen[0]] == [0, NOBODY, 1, 1, *subids] and setgroups == "allow\n" and seen[4] is None
 
 
-def test_ids_that_are_not_the_users(subids):
+def test_ids_that_do_not_belong_to_the_user(subids):
     def attempt():
         entry = plan([[0, NOBODY, 1], [1, 900000, 5]], None, staged.plan(["user"], MAPPED, NOBODY), NOBODY)
         try:
@@ -151,7 +151,7 @@ def tool(monkeypatch, tmp_path):
     return make
 
 
-def test_a_tool_that_says_it_did_and_did_not(tool):
+def test_a_tool_that_succeeds_without_writing_the_map(tool):
     with pytest.raises(StepFailure) as caught:
         write(tool("exit 0\n"))
     assert "the kernel shows another uid_map" in caught.value.words

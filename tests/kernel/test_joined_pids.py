@@ -1,4 +1,4 @@
-"""create in a pid namespace that is there already, as in a pod that shares its processes: what its neighbours see, and what the program gets."""
+"""create in an existing pid namespace, as in a pod that shares its processes: what its neighbours see, and what the program gets."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def test_neighbours_never_see_more_than_the_rights_of_the_program(pyrunc, make_b
     for _ in range(20):
         pyrunc.ok("run", "--bundle", make_bundle({**sharing(neighbour), **kill, **changes}, args=["/bin/sleep", "0.01"]), pyrunc.new_id())
     seen = watcher.end()
-    assert (KILL, KILL) in seen["sleep"], "the watcher sees what is executed"
+    assert (KILL, KILL) in seen["sleep"], "the watcher sees executed programs"
     assert {sets for name, found in seen.items() for sets in found} == {(KILL, KILL)}, seen
 
 
-def test_what_waits_is_the_program_s_process(pyrunc, make_bundle, neighbour):
-    """The pid of the state and of the pid file is that of what start executes: in the namespace, leader of a session, in its cgroup."""
+def test_the_waiting_process_becomes_the_program(pyrunc, make_bundle, neighbour):
+    """The pid in the state and in the pid file is that of the process that executes the program: in the namespace, a session leader, in its cgroup."""
     id = pyrunc.create(make_bundle(sharing(neighbour), args=["/bin/sleep", "1000"]))
     pid = pyrunc.state(id)["pid"]
     assert os.readlink("/proc/%d/ns/pid" % pid) == os.readlink("/proc/%d/ns/pid" % neighbour)
     assert os.readlink("/proc/%d/ns/pid_for_children" % pid) == os.readlink("/proc/%d/ns/pid" % pid)
     stat = pathlib.Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()
-    assert stat[3] == str(pid), "its session"
+    assert stat[3] == str(pid), "it leads its session"
     pyrunc.start(id)
     assert pyrunc.state(id)["pid"] == pid and pyrunc.state(id)["status"] == "running"
     assert pyrunc.ok("exec", id, "/bin/echo", "works").out == "works\n"
@@ -71,8 +71,8 @@ def test_what_waits_is_the_program_s_process(pyrunc, make_bundle, neighbour):
     assert pathlib.Path("/proc/%d" % neighbour).exists()
 
 
-def test_descriptors_of_what_waits(pyrunc, make_bundle, neighbour):
-    """No namespace, no socket of ours."""
+def test_descriptors_of_the_waiting_process(pyrunc, make_bundle, neighbour):
+    """It has no namespace and no socket of the runtime."""
     id = pyrunc.create(make_bundle(sharing(neighbour), args=["/bin/sleep", "1000"]))
     folder = pathlib.Path("/proc/%d/fd" % pyrunc.state(id)["pid"])
     links = [os.readlink(entry) for entry in folder.iterdir()]
@@ -90,13 +90,13 @@ def test_a_procfs_with_options(pyrunc, make_bundle, neighbour):
     assert "nosuid,nodev,noexec" in (out := pyrunc.ok("run", "--bundle", bundle, pyrunc.new_id()).out) and "hidepid" in out
 
 
-def test_a_procfs_option_that_is_none(pyrunc, make_bundle, neighbour, no_leaks):
+def test_an_unknown_procfs_option(pyrunc, make_bundle, neighbour, no_leaks):
     proc = {"destination": "/proc", "type": "proc", "source": "proc", "options": ["hidepid=banana"]}
     failed = pyrunc.run(make_bundle({**sharing(neighbour), "/mounts/0": proc}))
     assert failed.code == 1 and "/mounts/0/options/0" in failed.err, failed
 
 
-def test_signals_end_what_waits(pyrunc, make_bundle, neighbour):
+def test_signals_end_the_waiting_process(pyrunc, make_bundle, neighbour):
     id = pyrunc.create(make_bundle(sharing(neighbour), args=["/bin/sleep", "1000"]))
     with harness.Watched(pyrunc.state(id)["pid"]) as init:
         pyrunc.ok("kill", id, "TERM")
@@ -147,7 +147,7 @@ def hook(path: pathlib.Path, text: str) -> harness.Json:
 
 
 def test_hooks(pyrunc, make_bundle, neighbour, tmp_path):
-    """Hooks before the pivot run outside of the shared namespace, as nothing with the host's rights may be seen in there; the last ones inside."""
+    """Hooks before the pivot run outside of the shared namespace, because no process with rights on the host may be visible there; later ones run inside."""
     bundle = make_bundle(sharing(neighbour))
     inside = bundle.rootfs / "hook"
     for kind in ("prestart", "createRuntime", "createContainer"):
@@ -168,7 +168,7 @@ def test_hooks(pyrunc, make_bundle, neighbour, tmp_path):
 
 
 def test_a_filter_that_bars_the_way_is_a_failure(pyrunc, make_bundle, neighbour, no_leaks):
-    """What would have to be loaded by a process that neighbours see, with CAP_SYS_ADMIN. With noNewPrivileges it takes none."""
+    """A process that neighbours see would need CAP_SYS_ADMIN to load it. With noNewPrivileges it does not."""
     profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["clone", "clone3", "fork", "vfork"], "action": "SCMP_ACT_ERRNO"}]}
     changes = {**sharing(neighbour), "/process/noNewPrivileges": False, "/linux/seccomp": profile}
     failed = pyrunc.run(make_bundle(changes))
@@ -177,7 +177,7 @@ def test_a_filter_that_bars_the_way_is_a_failure(pyrunc, make_bundle, neighbour,
 
 
 def test_a_listener(pyrunc, make_bundle, neighbour, scratch):
-    """With noNewPrivileges the program's process loads the profile, and is the one that the listener is told of."""
+    """With noNewPrivileges the process of the program loads the profile, and the listener is told its pid."""
     path = scratch / "agent.sock"
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as server:
@@ -225,7 +225,7 @@ def test_a_namespace_whose_init_has_ended(pyrunc, make_bundle, neighbour, no_lea
 
 @pytest.mark.parametrize("killed", ["before", "after"])
 def test_a_create_that_is_killed_leaves_nothing(pyrunc, make_bundle, neighbour, tmp_path, no_leaks, killed):
-    """A hook ends the command: init, or the process that it has left, goes too."""
+    """A hook kills the command: init, or the process that it has left behind, ends too."""
     bundle = make_bundle(sharing(neighbour), args=["/bin/sleep", "1000"])
     bundle.patch({"/hooks/createRuntime": hook(tmp_path / "hook", "kill -9 $PPID\n")} if killed == "before" else {})
     id = pyrunc.new_id()
@@ -236,7 +236,7 @@ def test_a_create_that_is_killed_leaves_nothing(pyrunc, make_bundle, neighbour, 
 
 @pytest.mark.parametrize("rounds", [50, pytest.param(2000, marks=[pytest.mark.long, pytest.mark.bound(1800)])])
 def test_killed_at_any_time(pyrunc, make_bundle, neighbour, no_leaks, rounds):
-    """create is killed at a random time: neither init nor the child that it has left stays in the shared namespace."""
+    """create is killed at a random time: neither init nor a child that it has left behind stays in the shared namespace."""
     bundle, id, chance = make_bundle(sharing(neighbour), args=["/bin/sleep", "1000"]), pyrunc.new_id(), random.Random(1)
     begin = time.monotonic()
     pyrunc.ok("create", "--bundle", bundle, id)
@@ -258,7 +258,7 @@ def test_killed_at_any_time(pyrunc, make_bundle, neighbour, no_leaks, rounds):
 
 
 def test_with_a_user_namespace_of_its_own(pyrunc, make_bundle, neighbour):
-    """The pid namespace belongs to the host's user namespace, so no procfs of it can be mounted by the container's root."""
+    """The pid namespace belongs to the host's user namespace, so the container's root cannot mount a procfs for it."""
     changes = {
         **sharing(neighbour, *KINDS, "user"), "/linux/uidMappings": MAPS, "/linux/gidMappings": MAPS, "/mounts": [DEV],
         "/linux/maskedPaths": [], "/linux/readonlyPaths": [],
@@ -276,7 +276,7 @@ def test_with_a_user_namespace_of_its_own(pyrunc, make_bundle, neighbour):
 
 
 def test_with_the_user_namespace_that_owns_it(pyrunc, make_bundle):
-    """A pod with a user namespace: the second container mounts a procfs, too."""
+    """A pod with a user namespace: the second container can mount a procfs too."""
     user = {"/linux/uidMappings": MAPS, "/linux/gidMappings": MAPS, "/linux/namespaces": [{"type": k} for k in ("pid", *KINDS, "user")]}
     first = pyrunc.started(make_bundle(user, args=["/bin/sleep", "1000"]))
     pid = pyrunc.state(first)["pid"]
@@ -287,7 +287,7 @@ def test_with_the_user_namespace_that_owns_it(pyrunc, make_bundle):
 
 @pytest.mark.parametrize("kind", ["network", "ipc", "uts"])
 def test_exec_where_a_namespace_belongs_to_the_host(pyrunc, make_bundle, neighbour, kind):
-    """From within the container's user namespace there are no rights over it."""
+    """A process in the container's user namespace has no rights over it."""
     path = "/proc/%d/ns/%s" % (neighbour, "net" if kind == "network" else kind)
     spaces = [{"type": k} for k in ("pid", *KINDS, "user") if k != kind] + [{"type": kind, "path": path}]
     changes = {"/linux/namespaces": spaces, "/linux/uidMappings": MAPS, "/linux/gidMappings": MAPS, "/hostname": harness.ABSENT}
@@ -295,7 +295,7 @@ def test_exec_where_a_namespace_belongs_to_the_host(pyrunc, make_bundle, neighbo
     assert pyrunc.ok("exec", id, "/bin/sh", "-c", "readlink /proc/self/ns/%s" % path.rpartition("/")[2]).out.strip() == os.readlink(path)
 
 
-# ---- a kernel that knows no pidns=
+# ---- a kernel without pidns=
 
 
 def test_a_context_from_inside(neighbour):
@@ -311,11 +311,11 @@ def test_a_context_from_inside(neighbour):
 
 @pytest.mark.parametrize("fstype", ["proc", "tmpfs", "sysfs", "ext4"])
 def test_a_context_of_another_file_system_is_not_used(monkeypatch, neighbour, fstype):
-    """As a process that was taken over could send it: completed with our rights it would mount what that one chose."""
+    """A process that was taken over could send one: completed with our privileges, it would mount what that process chose."""
 
     def hostile(_pid_ns):
         context = _syscalls.fsopen(fstype, constants.FSOPEN_CLOEXEC)
-        with contextlib.suppress(OSError):  # a message of its choice
+        with contextlib.suppress(OSError):  # with an error message of its choice
             _syscalls.fsconfig(context, constants.FSCONFIG_SET_STRING, "x'\ne proc: Unknown parameter 'x", "1", 0)
         return context
 
@@ -354,9 +354,9 @@ def others_in(namespace: str, known: int) -> list[int]:
     return found
 
 
-def test_what_makes_the_context_has_nothing_to_be_taken(neighbour):
-    """The process that neighbours may see, held up for a while: nobody's user, a user namespace and a root of its own, one descriptor, and
-    nothing of the caller's memory."""
+def test_the_process_that_creates_the_context_has_nothing_to_steal(neighbour):
+    """The process that neighbours may see, delayed for a while: it runs as nobody, in a separate user namespace and an empty root, with one
+    descriptor, and without the memory of the caller."""
     slow = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=sendmsg:delay_enter=3000000"]
     secret = "s3cret-of-the-caller"
     argv = [*slow, "/usr/bin/python3", "-I", "-B", "-c", SLOW, str(harness.ROOT / "runtime"), "/proc/%d/ns/pid" % neighbour, secret]
@@ -388,7 +388,7 @@ def heap_of(folder: pathlib.Path) -> bytes:
     return b"".join(found)
 
 
-def test_no_namespace_no_context():
+def test_a_file_that_is_not_a_namespace():
     with open("/dev/null") as file, pytest.raises(OSError) as e:
         _syscalls.proc_context(file.fileno())
     assert e.value.call == "setns"  # type: ignore[attr-defined]

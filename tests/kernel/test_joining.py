@@ -1,4 +1,4 @@
-"""exec into a hostile container: what its processes can see of the joining process, and do to it."""
+"""exec into a hostile container: what its processes can see of the joining process and do to it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROUNDS = 20
 
 
 class Watcher(threading.Thread):
-    """Notes the capabilities of each process that a container's own procfs shows, as fast as it can: {name: sets that were seen}."""
+    """Records the capabilities of each process that the procfs of a container shows, as fast as possible: {name: sets that were seen}."""
 
     def __init__(self, init: int) -> None:
         super().__init__(daemon=True)
@@ -59,19 +59,19 @@ class Watcher(threading.Thread):
 
 @pytest.mark.parametrize("changes", [{}, {"/process/noNewPrivileges": False, "/linux/seccomp": ALLOW}], ids=["plain", "filter"])
 def test_the_container_never_sees_more_than_its_own_rights(pyrunc, make_bundle, changes):
-    """A process with CAP_SYS_PTRACE takes over whatever it sees."""
+    """A process with CAP_SYS_PTRACE can take over every process that it sees."""
     id = pyrunc.started(make_bundle({**CAPS, **changes}, args=["/bin/sleep", "1000"]))
     watcher = Watcher(pyrunc.state(id)["pid"])
     watcher.start()
     for _ in range(ROUNDS):
         pyrunc.ok("exec", id, "/bin/sleep", "0.01")
     seen = watcher.end()
-    assert (PTRACE | KILL, PTRACE | KILL) in seen["sleep"], "the watcher sees what is executed"
+    assert (PTRACE | KILL, PTRACE | KILL) in seen["sleep"], "the watcher sees executed programs"
     assert {sets for found in seen.values() for sets in found} == {(PTRACE | KILL, PTRACE | KILL)}, seen
 
 
 def test_a_filter_that_bars_the_way_is_a_failure(pyrunc, make_bundle):
-    """It would have to be loaded by a process that the container sees, with CAP_SYS_ADMIN. Without CAP_SYS_PTRACE that is no danger."""
+    """A process that the container sees would need CAP_SYS_ADMIN to load it. Without CAP_SYS_PTRACE that is harmless."""
     profile = {
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["clone", "clone3", "fork", "vfork"], "action": "SCMP_ACT_ERRNO"}],
@@ -93,7 +93,7 @@ PTRACE_SEIZE = 0x4206
 
 @pytest.fixture
 def slow(pyrunc, make_bundle) -> Iterator[tuple[str, pathlib.Path, int]]:
-    """(id, a program in the image, descriptor): as long as the descriptor is open, execve(2) of the program waits for its lease."""
+    """(id, a program in the image, descriptor): while the descriptor is open, execve(2) of the program waits for the lease."""
     bundle = make_bundle(args=["/bin/sleep", "1000"])
     program = bundle.rootfs / "bin" / "slow"
     shutil.copy(bundle.rootfs / "bin" / "busybox", program)
@@ -107,7 +107,7 @@ def slow(pyrunc, make_bundle) -> Iterator[tuple[str, pathlib.Path, int]]:
 
 
 def joined(pyrunc, id: str, command: subprocess.Popen[str]) -> int:
-    """The pid of the process that is about to become the program: the second child of the command, in the container's pid namespace."""
+    """The pid of the process that is about to become the program: the second child of the command, in the pid namespace of the container."""
     inside = os.readlink("/proc/%d/ns/pid" % pyrunc.state(id)["pid"])
     end = time.monotonic() + harness.WATCHDOG
     while time.monotonic() < end:
@@ -118,7 +118,7 @@ def joined(pyrunc, id: str, command: subprocess.Popen[str]) -> int:
                         return int(pid)
                 except OSError:
                     continue
-    raise AssertionError("nothing has joined")
+    raise AssertionError("no process has joined")
 
 
 def until_executed(pid: int, name: str) -> None:
@@ -140,7 +140,7 @@ def popen(pyrunc, *args: object) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSYS])
-def test_a_program_that_was_never_executed_is_no_success(pyrunc, slow, tmp_path, number):
+def test_a_program_that_was_never_executed_is_a_failure(pyrunc, slow, tmp_path, number):
     id, _program, _fd = slow
     command = popen(pyrunc, "exec", "--detach", "--pid-file", tmp_path / "pid", id, "/bin/slow", "true")
     os.kill(joined(pyrunc, id, command), number)
@@ -149,7 +149,7 @@ def test_a_program_that_was_never_executed_is_no_success(pyrunc, slow, tmp_path,
     assert not (tmp_path / "pid").exists()
 
 
-def test_the_same_program_when_nobody_kills_it(pyrunc, slow, tmp_path):
+def test_the_same_program_if_it_is_not_killed(pyrunc, slow, tmp_path):
     id, _program, fd = slow
     command = popen(pyrunc, "exec", "--detach", "--pid-file", tmp_path / "pid", id, "/bin/slow", "sleep", "1000")
     joined(pyrunc, id, command)
@@ -159,7 +159,7 @@ def test_the_same_program_when_nobody_kills_it(pyrunc, slow, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_process_does_not_hold_exec(pyrunc, slow, number):
+def test_a_stopped_process_does_not_block_exec(pyrunc, slow, number):
     id, _program, fd = slow
     command = popen(pyrunc, "exec", id, "/bin/slow", "true")
     pid = joined(pyrunc, id, command)
@@ -184,7 +184,7 @@ sys.exit(cli.main(sys.argv[2:]))
 
 
 def test_a_program_that_is_never_executed_is_ended(pyrunc, slow):
-    """A process of the container can hold the one that joins for ever; exec gives up by itself, and leaves nothing."""
+    """A process in the container can hold the joining process forever; exec gives up after a while and leaves nothing behind."""
     id, _program, _fd = slow
     argv = [sys.executable, "-I", "-c", LIMITED, str(harness.ROOT / "runtime"), *pyrunc.argv("exec", id, "/bin/slow", "true")[1:]]
     done = subprocess.run(
@@ -196,7 +196,7 @@ def test_a_program_that_is_never_executed_is_ended(pyrunc, slow):
 
 
 def inside_of(init: int) -> list[int]:
-    """The pids of all processes in the pid namespace of one."""
+    """The pids of all processes in the pid namespace of this process."""
     found, inside = [], os.readlink("/proc/%d/ns/pid" % init)
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -207,8 +207,8 @@ def inside_of(init: int) -> list[int]:
     return found
 
 
-def test_a_tracer_that_does_not_wait_keeps_nothing_from_exec(pyrunc, make_bundle):
-    """As a process of the container with CAP_SYS_PTRACE does it: the program ends, and its status is the tracer's to take."""
+def test_a_tracer_that_does_not_wait_does_not_block_exec(pyrunc, make_bundle):
+    """As a process in the container with CAP_SYS_PTRACE can do it: the program has ended, but the tracer has not collected its status."""
     id = pyrunc.started(make_bundle(args=["/bin/sleep", "1000"]))
     command = popen(pyrunc, "exec", id, "/bin/sleep", "1000")
     pid = joined(pyrunc, id, command)
@@ -222,8 +222,8 @@ def test_a_tracer_that_does_not_wait_keeps_nothing_from_exec(pyrunc, make_bundle
         os.waitpid(pid, 0)
 
 
-def test_exec_joins_what_the_container_was_made_with(pyrunc, make_bundle):
-    """An ordinary user's program that makes itself a user namespace, and in it all others, takes nobody along."""
+def test_exec_joins_the_namespaces_of_the_config(pyrunc, make_bundle):
+    """If a program of an ordinary user creates a user namespace and all other namespaces in it, exec does not follow."""
     bundle = make_bundle(args=["/bin/sh", "-c", "sleep 1000 & exec unshare -U -u -i -n -m sleep 1000"])
     id = pyrunc.started(bundle)
     init = pyrunc.state(id)["pid"]
@@ -235,7 +235,7 @@ def test_exec_joins_what_the_container_was_made_with(pyrunc, make_bundle):
         assert link.endswith("[%d]" % before[kind]), (kind, shown, before)
 
 
-def test_exec_goes_on_where_nobody_is_left(pyrunc, make_bundle):
+def test_exec_works_if_the_original_namespace_is_gone(pyrunc, make_bundle):
     caps = {"/process/capabilities": {name: ["CAP_SYS_ADMIN"] for name in SETS}}
     id = pyrunc.started(make_bundle(caps, args=["/bin/sh", "-c", "exec unshare -m sleep 1000"]))
     until_executed(pyrunc.state(id)["pid"], "sleep")
@@ -244,7 +244,7 @@ def test_exec_goes_on_where_nobody_is_left(pyrunc, make_bundle):
 
 @pytest.fixture
 def mount_namespace() -> Iterator[str]:
-    """The path of one that is not ours."""
+    """The path of a mount namespace that is not our own."""
     holder = subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE
     )
@@ -268,8 +268,8 @@ def test_exec_stays_in_a_root_that_is_a_chroot(pyrunc, make_bundle, request, kin
     assert shown.split() == ["/only-here", "/../only-here", "/"]
 
 
-def test_live_changes_go_where_the_container_was_made(pyrunc, make_bundle, tmp_path):
-    """An ordinary user's init in namespaces that it created can't prevent changes of the container."""
+def test_live_changes_apply_to_the_original_namespaces(pyrunc, make_bundle, tmp_path):
+    """An init of an ordinary user that has moved to namespaces it created cannot prevent changes to the container."""
     (tmp_path / "file").touch()
     bundle = make_bundle(args=["/bin/sh", "-c", "sleep 1000 & exec unshare -U -m sleep 1000"])
     (bundle.rootfs / "given").mkdir()
@@ -284,9 +284,9 @@ def test_live_changes_go_where_the_container_was_made(pyrunc, make_bundle, tmp_p
 
 @pytest.fixture
 def freezer(pyrunc) -> Iterator[Callable[[str], pathlib.Path]]:
-    """freezer(id) -> freezer.state of a container's cgroup of version 1; thawed at the end."""
+    """freezer(id) -> freezer.state of the container's cgroup (version 1); thawed at the end."""
     if not os.path.isdir("/sys/fs/cgroup/freezer"):
-        pytest.skip("this machine has no freezer of cgroup v1, in which what is killed does not die")
+        pytest.skip("this machine has no freezer of cgroup v1, in which killed processes do not die")
     files = []
 
     def of(id: str) -> pathlib.Path:
@@ -300,8 +300,8 @@ def freezer(pyrunc) -> Iterator[Callable[[str], pathlib.Path]]:
         file.write_text("THAWED")
 
 
-def test_exec_ends_though_the_program_is_frozen(pyrunc, slow, freezer):
-    """A process that may write to the container's freezer can hold one that SIGKILL does not end."""
+def test_exec_ends_although_the_program_is_frozen(pyrunc, slow, freezer):
+    """A process that may write to the container's freezer can freeze another, which SIGKILL then does not end."""
     id, _program, _fd = slow
     command = popen(pyrunc, "exec", id, "/bin/slow", "true")
     pid = joined(pyrunc, id, command)
@@ -313,7 +313,7 @@ def test_exec_ends_though_the_program_is_frozen(pyrunc, slow, freezer):
     assert "interrupted by signal 15" in command.communicate()[1]
 
 
-def test_exec_ends_though_the_container_is_frozen_before(pyrunc, make_bundle, freezer):
+def test_exec_ends_although_the_container_is_already_frozen(pyrunc, make_bundle, freezer):
     id = pyrunc.started(make_bundle(args=["/bin/sleep", "1000"]))
     freezer(id)
     pyrunc.ok("pause", id)
@@ -329,12 +329,12 @@ def test_exec_ends_though_the_container_is_frozen_before(pyrunc, make_bundle, fr
 def until(true: Callable[[], list[str]], what: str) -> list[str]:
     end = time.monotonic() + harness.WATCHDOG
     while not (found := true()):
-        assert time.monotonic() < end, "it never came: " + what
+        assert time.monotonic() < end, "it never appeared: " + what
     return found
 
 
 def gone(pid: int) -> None:
-    """Until a process has ended; whose child it is by now does not matter."""
+    """Waits until a process has ended, no matter who its parent is by now."""
     end = time.monotonic() + harness.WATCHDOG
     while True:
         try:

@@ -1,7 +1,7 @@
-"""What waits for the host side is killed meanwhile: that is the error, whatever fails because of it, and nobody else is hit.
+"""The process that waits for the host side is killed: that is the reported error, whatever fails because of it, and no other process is killed.
 
-The command runs in a child interpreter in which one verb begins with SIGKILL for the process that waits for it. It has a child that is none of
-its business, as a shell leaves one behind that executes the runtime.
+The command runs in a child interpreter in which one verb starts by sending SIGKILL to the process that waits for it. The command also has an
+unrelated child, as left behind by a shell that executes the runtime.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def call(runtime, row, *words):
 
 @pytest.fixture
 def bundle_of(make_bundle, tmp_path):
-    """bundle_of(row): the socket of the listener is there until the end of the test."""
+    """bundle_of(row) -> a bundle; the socket of the listener exists until the end of the test."""
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(tmp_path / "listener"))
     server.listen(8)
@@ -86,7 +86,7 @@ def test_init_is_killed_while_it_waits(pyrunc, bundle_of, row, no_leaks):
 
 
 @pytest.mark.parametrize("row", rows(order.EXEC, "limits", "cloned", "listener"), ids=".".join)
-def test_what_exec_makes_is_killed_while_it_waits(pyrunc, bundle_of, row):
+def test_the_process_of_exec_is_killed_while_it_waits(pyrunc, bundle_of, row):
     id = pyrunc.started(bundle_of(row))
     failed = call(pyrunc, row, "exec", id, "/bin/true")
     assert failed.returncode == 255 and "exec died before the program was executed: it was killed by signal 9" in failed.stderr, failed

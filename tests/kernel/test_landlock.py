@@ -1,5 +1,5 @@
-"""The annotation org.pyrunc.landlock, seen from inside: what is denied and allowed, for run and exec, with and without noNewPrivileges; and
-the errors when the kernel refuses."""
+"""The annotation org.pyrunc.landlock, seen from inside: what is denied and allowed, for run and exec, with and without noNewPrivileges, and
+errors if the kernel refuses."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from pyrunc.linux import probe
 
 pytestmark = [
     pytest.mark.kernel,
-    pytest.mark.skipif(probe.landlock() < 1, reason="this kernel has no Landlock, or does not switch it on"),
+    pytest.mark.skipif(probe.landlock() < 1, reason="this kernel has no Landlock, or it is not enabled"),
 ]
 
 KEY = "/annotations/org.pyrunc.landlock"
@@ -64,7 +64,7 @@ def test_files(pyrunc, data, no_leaks, nnp, uid):
     assert result.err.count("Permission denied") == 3, result  # the other file, writing to the first one, the list of /data
 
 
-def test_exec_is_restricted_alike(pyrunc, data, no_leaks):
+def test_exec_is_restricted_too(pyrunc, data, no_leaks):
     live = pyrunc.started(data(annotation(RULES), harness.WAIT_FOR_TERM))
     result = pyrunc.call("exec", live, "/bin/sh", "-c", SCRIPT)
     assert result.out.split()[:3] == SEEN and result.err.count("Permission denied") == 3, result
@@ -74,7 +74,7 @@ def test_exec_is_restricted_alike(pyrunc, data, no_leaks):
 
 
 def test_with_a_filter_that_forbids_landlock(pyrunc, data, no_leaks):
-    """It is in force before the filter is."""
+    """Landlock is in force before the filter is."""
     seccomp = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["landlock_restrict_self"], "action": "SCMP_ACT_ERRNO"}]}
     for nnp in (False, True):
         result = pyrunc.run(data({**annotation(RULES), "/linux/seccomp": seccomp, "/process/noNewPrivileges": nnp}))
@@ -99,8 +99,8 @@ def test_descriptors_of_the_ruleset_stay_outside(pyrunc, data, no_leaks):
     pyrunc.delete(id, "--force")
 
 
-def test_mounts_are_what_rules_hold_for(pyrunc, data, scratch, no_leaks):
-    """A rule for a mount point is one for what is mounted there."""
+def test_rules_apply_to_what_is_mounted(pyrunc, data, scratch, no_leaks):
+    """A rule for a mount point applies to the file system that is mounted there."""
     (scratch / "volume").mkdir(exist_ok=True)
     (scratch / "volume/file").write_text("volume\n")
     mount = {"destination": "/data", "type": "bind", "source": str(scratch / "volume"), "options": ["bind"]}
@@ -110,8 +110,8 @@ def test_mounts_are_what_rules_hold_for(pyrunc, data, scratch, no_leaks):
 
 
 @pytest.mark.parametrize("kind", ["missing", "link", "parent"])
-def test_paths_that_are_not_there(pyrunc, data, no_leaks, kind):
-    """A link of the image would lead the rule elsewhere."""
+def test_paths_that_do_not_exist(pyrunc, data, no_leaks, kind):
+    """A link in the image would redirect the rule."""
     bundle = data(annotation([{"allowedAccess": READ, "paths": ["/place/below" if kind == "parent" else "/place"]}]))
     if kind != "missing":
         (bundle.rootfs / "place").symlink_to("/data")
@@ -132,7 +132,7 @@ def test_a_user_namespace(pyrunc, data, no_leaks):
 
 @pytest.mark.skipif(probe.landlock() < 4, reason="this kernel's Landlock has no rules for the network (version 4)")
 def test_ports(pyrunc, data, no_leaks):
-    """The container has the host's network here: two servers, one of them allowed."""
+    """The container uses the network of the host here: there are two servers, and one of them is allowed."""
     servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     ports = [server.getsockname()[1] for server in servers]
 
@@ -157,7 +157,7 @@ def test_ports(pyrunc, data, no_leaks):
 
 @pytest.mark.skipif(probe.landlock() < 6, reason="this kernel's Landlock has no scopes (version 6)")
 def test_scopes(pyrunc, data, no_leaks):
-    """A container with the host's pids can't signal what is outside of its domain."""
+    """A container in the pid namespace of the host can't signal processes outside of its domain."""
     namespaces = {"/linux/namespaces": [{"type": t} for t in ("network", "ipc", "uts", "mount")]}
     bundle = data(
         {**annotation(handledAccessFs=HANDLED, scoped=2), **namespaces},

@@ -98,8 +98,8 @@ def test_in_a_user_namespace(world):
 
 @pytest.mark.parametrize("what", ["link", "file", "fifo", "1:5", "missing"])
 @pytest.mark.parametrize("dev", ["of the image", "a bind"])
-def test_the_null_device_is_proven(world, what, dev):
-    """CVE-2025-31133: /dev/null of the container is used as a mask only if it is c 1:3."""
+def test_the_null_device_is_checked(world, what, dev):
+    """CVE-2025-31133: /dev/null of the container is only used as a mask if it is c 1:3."""
     linux = secret(world)
     folder = world.rootfs / "dev"
     if dev == "a bind":
@@ -129,8 +129,8 @@ def test_the_null_device_is_proven(world, what, dev):
         assert null.read_text() == "file"
 
 
-def test_no_null_device_to_be_had(world):
-    """In a user namespace none can be made: the failure says so, nothing runs unmasked."""
+def test_no_null_device_is_available(world):
+    """None can be created in a user namespace: this is reported, and nothing runs unmasked."""
     linux = secret(world)
     for path in (world.rootfs, *world.rootfs.iterdir()):
         os.chown(path, OUTER, OUTER)
@@ -150,7 +150,7 @@ def test_readonly(world):
     (world.rootfs / "ro/f").write_text("text")
     config = {"mounts": [DEV, tmpfs("/ro/sub")], "linux": {"readonlyPaths": ["/ro", "/nosuch"]}}
     seen = world.go(config, lambda see: [see.read("/ro/f"), see.write("/ro/f"), see.write("/ro/sub/x"), see.mount("/ro")["flags"]])
-    assert seen == ["text", "Read-only file system", "ok", ["ro", "relatime"]], "mounts below keep theirs"
+    assert seen == ["text", "Read-only file system", "ok", ["ro", "relatime"]], "mounts below keep their flags"
 
 
 def test_readonly_keeps_the_other_flags(world):

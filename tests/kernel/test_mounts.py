@@ -37,10 +37,10 @@ def test_the_skeleton_in_the_order_of_the_list(world):
 
 def test_one_place_twice(world):
     seen = world.go({"mounts": [tmpfs("/tmp", "size=1m"), tmpfs("/tmp", "size=2m")]}, lambda see: see.mount("/tmp"))
-    assert "size=2048k" in seen["super"], "the later covers the earlier"
+    assert "size=2048k" in seen["super"], "the later mount covers the earlier one"
 
 
-def test_a_mount_on_a_place_in_an_earlier_one(world):
+def test_a_mount_inside_an_earlier_mount(world):
     config = {"mounts": [tmpfs("/a"), bind(world.outside, "/a/b/c"), tmpfs("/a/b/d/../e")]}
     assert world.go(config, lambda see: [see.read("/a/b/c/victim"), see.mount("/a/b/e")["type"]]) == ["as it was\n", "tmpfs"]
     assert not os.listdir(world.rootfs / "a"), "the mount points are in the tmpfs"
@@ -59,7 +59,7 @@ def test_missing_mount_points_are_made(world):
 
 @pytest.mark.slow
 def test_two_thousand_mounts_and_few_descriptors(world):
-    """Each descriptor is closed with its mount; read-only ones, which are kept open till the end, stop being kept at a number."""
+    """Each descriptor is closed after its mount; those of read-only mounts are kept open until the end, but only up to a limit."""
     count = 2000
     listed = [bind(world.outside, "/m/%04d" % i, "bind", "ro") if i % 4 else tmpfs("/m/%04d" % i, "ro") for i in range(count)]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -162,7 +162,7 @@ def test_overlay_with_more_layers_than_a_page(world):
     assert world.go(config, lambda see: sorted(os.listdir("/o"))) == sorted("f%d" % i for i in range(60))
 
 
-def test_the_file_system_says_what_it_does_not_like(world):
+def test_the_message_of_the_file_system_is_shown(world):
     e = failure(world, {"mounts": [tmpfs("/x", "nosuid", "size=banana")]})
     assert (
         e.words.startswith('error mounting "tmpfs" to rootfs at "/x": ')
@@ -227,7 +227,7 @@ def test_bind_from_the_bundle(world):
     assert world.go({"mounts": [bind("vol", "/v", "bind")]}, lambda see: see.read("/v/f")) == "here"
 
 
-def test_bind_of_what_is_not_there(world):
+def test_bind_of_a_missing_source(world):
     e = failure(world, {"mounts": [bind("/nope", "/x/y")]})
     assert 'error mounting "/nope" to rootfs at "/x/y": bind mount source stat: stat /nope: no such file or directory' == e.words
     assert e.pointer == "/mounts/0/source" and not (world.rootfs / "x").exists()
@@ -241,7 +241,7 @@ def test_bind_of_a_directory_on_a_file_and_the_other_way_round(world):
 
 
 def test_bind_on_dangling_links_stays_in_the_root(world):
-    """An image's /etc/resolv.conf may point into a /run that is still empty."""
+    """/etc/resolv.conf of an image may point into a /run that is still empty."""
     (world.rootfs / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
     (world.rootfs / "up").symlink_to("../../../../../../tmp/../there")
     config = {"mounts": [bind(world.outside / "victim", "/etc/resolv.conf"), bind(world.outside, "/up/dir")]}
@@ -261,7 +261,7 @@ def test_bind_on_dangling_links_stays_in_the_root(world):
     ],
 )
 def test_flags_of_a_bind(world, options, flags):
-    """None: the source's. Any: all of them, as a remount does; only the access times stay when nothing is said about them."""
+    """Without options the source's flags stay. With any option all are replaced, as by a remount; only those of access times stay unless one is given."""
     world.mount(world.path / "vol", c.MS_NOSUID | c.MS_NOEXEC | c.MS_NOATIME)
     assert world.go({"mounts": [bind(world.path / "vol", "/v", *options)]}, lambda see: see.mount("/v")["flags"]) == flags
 
@@ -293,7 +293,7 @@ def test_propagation_of_binds(world):
 
 
 def test_rshared_volumes_keep_the_peers_of_the_host(world):
-    """podman's :rshared with rootfsPropagation shared: a mount made inside is seen by the host's peer group."""
+    """podman's :rshared with rootfsPropagation shared: a mount made inside is visible in the peer group of the host."""
     vol = world.path / "vol"
     world.mount(vol, shared=True)
     (vol / "inner").mkdir()
@@ -343,7 +343,7 @@ def test_the_mount_of_another_part(world):
 # ---- procfs and sysfs
 
 
-def test_files_of_proc_that_lxcfs_replaces(world):
+def test_files_in_proc_that_lxcfs_replaces(world):
     seen = world.go({"mounts": [PROC, bind(world.outside / "victim", "/proc/meminfo")]}, lambda see: see.read("/proc/meminfo"))
     assert seen == "as it was\n"
 
@@ -353,13 +353,13 @@ def test_a_bind_of_the_hosts_proc(world):
 
 
 @pytest.mark.parametrize("source", ["outside", "/proc/self", "/proc/sys"])
-def test_nothing_else_goes_on_proc(world, source):
+def test_nothing_else_can_be_mounted_on_proc(world, source):
     source = world.outside if source == "outside" else source
     e = failure(world, {"mounts": [bind(source, "/proc")]})
     assert '"/proc" cannot be mounted because it is not of type proc' in e.words and e.pointer == "/mounts/0/destination"
 
 
-def test_a_link_into_proc_is_no_way_round(world):
+def test_a_link_into_proc_does_not_help(world):
     (world.rootfs / "in").symlink_to("/proc/sys")
     (world.rootfs / "on").symlink_to("/proc")
     for place, why in (("/in", "it is inside /proc"), ("/in/kernel", "it is inside /proc"), ("/on", "it is not of type proc")):
@@ -368,11 +368,11 @@ def test_a_link_into_proc_is_no_way_round(world):
     assert "inside /proc" in failure(world, {"mounts": [PROC, tmpfs("/in")]}).words
 
 
-# ---- what the newer calls can't do
+# ---- limits of the newer calls
 
 
-def test_options_are_never_cut_off(world):
-    """mount(2) takes a page and ignores the rest: the second try is not made with more."""
+def test_options_are_never_truncated(world):
+    """mount(2) reads one page and ignores the rest, so it is not used as the second attempt for longer options."""
     options = ["mode=0700"] * 500 + ["bogus"]
     e = failure(world, {"mounts": [tmpfs("/t", *options)]})
     assert e.call == "fsconfig" and "Unknown parameter 'bogus'" in e.words and e.pointer == "/mounts/0/options/500"
@@ -380,8 +380,8 @@ def test_options_are_never_cut_off(world):
 
 
 @pytest.mark.parametrize("number", [1, 38])
-def test_where_the_newer_calls_are_filtered_away(world, monkeypatch, number):
-    """A seccomp profile around us (EPERM, ENOSYS): mount(2) does it."""
+def test_if_a_filter_denies_the_newer_calls(world, monkeypatch, number):
+    """If a seccomp profile denies them to the runtime (EPERM, ENOSYS), mount(2) is used."""
     from pyrunc.linux import fs, mount
 
     def refuse(*_args):
@@ -396,7 +396,7 @@ def test_where_the_newer_calls_are_filtered_away(world, monkeypatch, number):
 
 def test_a_descriptor_of_the_caller_as_source(world):
     low = os.open(world.outside, os.O_PATH)
-    fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 200)  # a number that nobody else gets when it is closed
+    fd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 200)  # a number that is not reused when it is closed
     os.close(low)
     try:
         assert world.go({"mounts": [bind("/proc/self/fd/%d" % fd, "/v", "bind")]}, lambda see: see.read("/v/victim")) == "as it was\n"

@@ -1,4 +1,4 @@
-"""Mounts of type cgroup: as with runc on v1 and hybrid hosts; cgroup2 as far as a hybrid host provides it."""
+"""Mounts of type cgroup: the same as with runc on v1 and hybrid hosts; cgroup2 as far as a hybrid host provides it."""
 
 import os
 import pathlib
@@ -21,7 +21,7 @@ unified = pytest.mark.skipif("unified" not in LAYOUT.mounts, reason="this machin
 
 @pytest.fixture
 def cgroups(token, request):
-    """The plan of cgroups, with directories that exist."""
+    """The plan of the cgroups part, with directories that exist."""
     plan: dict[str, Any] = {
         "manager": "cgroupfs",
         "version": LAYOUT.version,
@@ -42,7 +42,7 @@ def cgroups(token, request):
 
 
 def shown(see):
-    """[(directory, root, type, source, read-only?)] of what is mounted below /sys/fs/cgroup."""
+    """[(directory, root, type, source, read-only?)] of the mounts below /sys/fs/cgroup."""
     top = "/sys/fs/cgroup"
     return [
         [m["point"][len(top) :], m["root"], m["type"], m["source"], "ro" in m["flags"]] for m in see.mounts() if m["point"].startswith(top)
@@ -60,7 +60,7 @@ def directories():
 @legacy
 @pytest.mark.parametrize("options", [CGROUP, RW], ids=["ro", "rw"])
 def test_without_a_namespace(world, cgroups, options):
-    """The tmpfs, and in each directory the container's own cgroup."""
+    """The tmpfs, with the container's own cgroup in each directory."""
     name = os.path.basename(next(iter(cgroups["paths"].values())))
     seen = world.go({"mounts": [SYS, options], "plans": {"cgroups": cgroups}}, shown, namespaces=["network"])
     ro = options is CGROUP
@@ -78,7 +78,7 @@ def test_with_a_namespace(world, cgroups):
 
 @legacy
 def test_a_bind_below_comes_later(world, cgroups):
-    """podman's systemd mode: /sys/fs/cgroup/systemd writable, on the read-only mount."""
+    """podman's systemd mode: a writable /sys/fs/cgroup/systemd on the read-only mount."""
     later = {"destination": "/sys/fs/cgroup/systemd", "type": "bind", "source": str(world.outside), "options": ["bind", "rprivate"]}
     config = {"mounts": [SYS, CGROUP, later], "plans": {"cgroups": cgroups}}
     seen = world.go(config, lambda see: [os.listdir("/sys/fs/cgroup/systemd"), see.write("/sys/fs/cgroup/x")], namespaces=["network"])
@@ -100,7 +100,7 @@ def test_links_of_controllers_that_sit_together(world, cgroups, monkeypatch):
 
 
 @legacy
-def test_without_a_plan_it_is_where_init_sits(world):
+def test_without_a_plan_it_is_the_cgroup_of_init(world):
     own = {key: LAYOUT.own_path(key) for key in V1}
     config = {"mounts": [SYS, CGROUP], "plans": {"cgroups": {"manager": "disabled", "version": LAYOUT.version, "paths": {}, "mounts": {}}}}
     seen = {row[0]: row[1] for row in world.go(config, shown, namespaces=["network"])}
@@ -138,7 +138,7 @@ def test_v2_in_a_user_namespace(world, cgroups):
     for path in (world.rootfs, *world.rootfs.iterdir()):
         os.chown(path, OUTER, OUTER)
     seen = world.go({"mounts": [SYS, RW], "plans": {"cgroups": v2(cgroups)}}, shown, namespaces=["network"], userns=True)
-    assert [row[2] for row in seen] == ["cgroup2"] and seen[0][4], "read-only, as there is no cgroup namespace"
+    assert [row[2] for row in seen] == ["cgroup2"] and seen[0][4], "read-only, because there is no cgroup namespace"
 
 
 @unified

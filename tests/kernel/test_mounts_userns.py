@@ -1,4 +1,4 @@
-"""parts/mounts in user namespaces, with sources that only the host side may open, and with id maps."""
+"""parts/mounts in user namespaces, with sources that only the host side can open, and with id maps."""
 
 import os
 
@@ -18,13 +18,13 @@ def failure(world, config, **how):
 
 
 def give(path):
-    """To the container's root."""
+    """Changes the owner to the container's root."""
     os.chown(path, OUTER, OUTER)
 
 
 @pytest.fixture
 def inner(world):
-    """A world whose root belongs to the mapped root."""
+    """A world whose root directory belongs to the mapped root."""
     for path in (world.rootfs, *world.rootfs.iterdir()):
         give(path)
     return world
@@ -45,7 +45,7 @@ def test_a_group_that_is_not_mapped(inner):
 
 
 def test_sysfs_without_a_network_of_ones_own(inner):
-    """The kernel refuses it; the host's /sys is bound, read-only all the way down."""
+    """The kernel refuses it, so the host's /sys is bound, read-only including all mounts below."""
     seen = inner.go({"mounts": [SYS]}, lambda see: [m for m in see.mounts() if m["point"].startswith("/sys")], userns=True)
     assert seen[0]["type"] == "sysfs" and len(seen) > 1 and all("ro" in m["flags"] for m in seen)
 
@@ -62,8 +62,8 @@ def test_locked_flags_are_kept(inner):
     assert "cannot change locked atime flags" in e.words
 
 
-def test_a_source_that_the_containers_root_may_not_reach(inner):
-    """The host lends the clone; a receiver of the host's mounts, as one of ours would be."""
+def test_a_source_that_the_containers_root_cannot_reach(inner):
+    """The host side passes a clone, which receives mounts of the host like any other bind mount."""
     inner.mount(inner.path / "closed", data="mode=700", shared=True)
     (inner.path / "closed" / "vol").mkdir(mode=0o755)
     (inner.path / "closed" / "vol" / "f").write_text("lent")
@@ -72,7 +72,7 @@ def test_a_source_that_the_containers_root_may_not_reach(inner):
     assert seen == ["lent", ["ro", "relatime"], ["master"]]
 
 
-def test_a_source_that_nobody_reaches_names_itself(inner):
+def test_a_source_that_cannot_be_reached_is_named(inner):
     inner.mount(inner.path / "closed", data="mode=700")
     e = failure(inner, {"mounts": [bind(inner.path / "closed/no", "/v")]}, userns=True)
     assert (
@@ -118,7 +118,7 @@ def test_maps_of_the_container(inner):
     assert seen == [[[0, 0]], "mine", ["rw", "nosuid", "relatime", "idmapped"]]
 
 
-def test_cruns_form_of_maps(inner):
+def test_maps_in_cruns_format(inner):
     inner.mount(inner.path / "vol")
     (inner.path / "vol/f").write_text("")
     config = {"mounts": [bind(inner.path / "vol", "/v", "bind", "idmap=uids=0-@7-1;gids=0-0-1".replace("0-@7-1", "@0-7-1"))]}
@@ -126,6 +126,6 @@ def test_cruns_form_of_maps(inner):
     assert seen[0][0] == 7 and seen[0][1] == 65534
 
 
-def test_a_file_system_that_knows_no_maps(world):
+def test_a_file_system_without_id_maps(world):
     e = failure(world, {"mounts": [mapped("/proc", "/v", "bind")]})
     assert "invalid argument" in e.words and e.pointer == "/mounts/0" and "id-mapped" in e.hint

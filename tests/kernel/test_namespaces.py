@@ -1,4 +1,4 @@
-"""namespaces: the clone of init in every form, and the namespaces that it is in. As root and as an ordinary user."""
+"""namespaces: the clone of init in every form, and the namespaces that it ends up in. As root and as an ordinary user."""
 
 import errno
 import fcntl
@@ -23,7 +23,7 @@ MAPPED = {"uidMappings": [{}], "gidMappings": [{}]}
 
 
 def look(run):
-    """What init sees after its own verbs."""
+    """What init sees after its verbs."""
     entry = run.plans["namespaces"]
     namespaces.init_join(entry, run)
     namespaces.init_unshare(entry, run)
@@ -34,7 +34,7 @@ def look(run):
 
 @pytest.fixture
 def ended():
-    """Children to end with the test."""
+    """Children that end with the test."""
     made = []
     yield lambda one: made.append(one) or one
     for one in reversed(made):
@@ -43,7 +43,7 @@ def ended():
 
 @pytest.fixture
 def held(ended):
-    """Others' namespaces: held(flags) → (pid, {kind: path})."""
+    """Namespaces of another process: held(flags) → (pid, {kind: path})."""
 
     def make(flags):
         one = ended(staged.holder(flags))
@@ -63,16 +63,16 @@ def test_new_namespaces_of_every_kind(ended):
     seen = init.go()
     assert seen["pid"] == 1 and seen["ppid"] == 0
     assert {kind for kind in staged.KINDS if seen["ns"][kind] != own[kind]} == set(ALL)
-    assert staged.inodes() == own, "the host side has not moved"
+    assert staged.inodes() == own, "the host side has not changed its namespaces"
     assert os.stat("/proc/%d/ns/pid" % run.pid).st_ino == seen["ns"]["pid"]
     poll = select.poll()
     poll.register(run.pidfd, select.POLLIN)
-    assert poll.poll(0) == [], "the descriptor is of the living init"
+    assert poll.poll(0) == [], "the descriptor belongs to the running init"
     os.close(run.pidfd)
-    assert len(fds_now() - before) == 1, "the test's own socket"
+    assert len(fds_now() - before) == 1, "the socket of the test"
 
 
-def test_none_are_new():
+def test_no_new_namespaces():
     run = staged.prepared(staged.plan(()))
     init = staged.init(run, look)
     seen = init.go()
@@ -81,7 +81,7 @@ def test_none_are_new():
     os.close(run.pidfd)
 
 
-def test_loopback_is_up_only_where_it_is_ours(ended, held):
+def test_loopback_is_only_set_up_in_a_new_namespace(ended, held):
     def lo(run):
         look(run)
         return netlink.Route().link("lo")[2] & c.IFF_UP
@@ -90,14 +90,14 @@ def test_loopback_is_up_only_where_it_is_ours(ended, held):
     assert ended(staged.init(run, lo)).go() == 1
     _pid, paths = held(c.CLONE_NEWNET)
     run = staged.prepared(staged.plan([("network", paths["network"])]))
-    assert ended(staged.init(run, lo)).go() == 0, "somebody else's"
+    assert ended(staged.init(run, lo)).go() == 0, "it belongs to another process"
 
 
 @pytest.mark.parametrize("kind", ["network", "ipc", "uts", "mount", "cgroup", "time"])
 def test_joining_one(kind, ended, held):
     own = staged.inodes()
     pid, paths = held(ns.FLAGS[kind])
-    if kind == "time":  # the holder's children are in it
+    if kind == "time":  # only the children of the holder are in it
         paths["time"] = "/proc/%d/ns/time_for_children" % pid
     entry = staged.plan([(kind, paths[kind])])
     run = staged.prepared(entry)
@@ -108,14 +108,14 @@ def test_joining_one(kind, ended, held):
 
 @pytest.fixture
 def pid_ns(ended):
-    """The path of a pid namespace whose init lives."""
+    """The path of a pid namespace whose init is running."""
     run = staged.prepared(staged.plan(("pid",)))
     ended(staged.init(run, lambda run: None))
     return "/proc/%d/ns/pid" % run.pid
 
 
 def join_pid(run):
-    """What finish() does with op_join: from here on children of init are in the pid namespace."""
+    """Does what finish() does with op_join: from now on, children of init are in the pid namespace."""
     op = namespaces.op_join(run.plans["namespaces"], run)
     assert op is not None
     _syscalls.finish((op,), -1)
@@ -130,9 +130,9 @@ def test_init_stays_out_of_a_pid_namespace_and_so_does_the_host(ended, pid_ns):
     seen = init.go()
     assert seen["pid"] == run.pid and seen["ns"]["pid"] == own["pid"] and seen["ns"]["mount"] != own["mount"]
     assert init.go() == os.stat(pid_ns).st_ino
-    assert os.waitid(os.P_PIDFD, run.pidfd, os.WEXITED | os.WNOHANG) is None, "it is our own child"
+    assert os.waitid(os.P_PIDFD, run.pidfd, os.WEXITED | os.WNOHANG) is None, "it is still a child of this process"
     assert staged.inodes() == own
-    assert os.stat("/proc/self/ns/pid_for_children").st_ino == own["pid"], "and so do its later children"
+    assert os.stat("/proc/self/ns/pid_for_children").st_ino == own["pid"], "later children stay outside too"
     assert staged.apart(lambda: os.getpid()) != 1
 
 
@@ -146,11 +146,11 @@ def test_init_of_a_shared_pid_namespace_is_not_dumpable(ended):
     run = staged.prepared(staged.plan([(kind, "/proc/%d/ns/%s" % (first.pid, kind)) for kind in ("user", "pid")]))
     assert ended(staged.init(run, dumpable)).go() == 0
     run = staged.prepared(staged.plan(["pid"]))
-    assert ended(staged.init(run, dumpable)).go() == 1, "its maps are still to be written"
+    assert ended(staged.init(run, dumpable)).go() == 1, "its maps still have to be written"
 
 
 def owner(pid, kind):
-    """Inode of the user namespace that owns a namespace of a process."""
+    """The inode of the user namespace that owns a namespace of a process."""
     fd = os.open("/proc/%d/ns/%s" % (pid, ns.FILES[kind]), os.O_RDONLY)
     user = fcntl.ioctl(fd, c.NS_GET_USERNS)
     number = os.fstat(user).st_ino
@@ -207,8 +207,8 @@ def test_a_user_namespace_and_one_that_it_does_not_own(ended, pod, held):
     assert seen["ns"]["network"] == os.stat(others["network"]).st_ino and owner(run.pid, "mount") == staged.inode("user", pod[0])
 
 
-def test_a_new_user_namespace_beside_joined_ones(ended, held, pid_ns):
-    """The outer user namespace owns what is joined: from inside the new one that would be refused."""
+def test_a_new_user_namespace_next_to_joined_ones(ended, held, pid_ns):
+    """The outer user namespace owns the joined namespaces: joining from inside the new one would be refused."""
     _pid, paths = held(c.CLONE_NEWNET | c.CLONE_NEWUTS | c.CLONE_NEWNS | c.CLONE_NEWCGROUP)
     joins = [(kind, paths[kind]) for kind in ("network", "uts", "mount", "cgroup")]
     run = staged.prepared(staged.plan(["user", "ipc", ("pid", pid_ns), *joins], MAPPED))
@@ -217,7 +217,7 @@ def test_a_new_user_namespace_beside_joined_ones(ended, held, pid_ns):
     seen = init.go()
     for kind, path in joins:
         assert seen["ns"][kind] == os.stat(path).st_ino, kind
-    assert os.stat("/proc/%d/ns/pid_for_children" % run.pid).st_ino == os.stat(pid_ns).st_ino, "as it could not be joined later"
+    assert os.stat("/proc/%d/ns/pid_for_children" % run.pid).st_ino == os.stat(pid_ns).st_ino, "because it could not be joined later"
     assert seen["ns"]["pid"] == staged.inode("pid") and seen["pid"] == run.pid
     assert owner(run.pid, "ipc") == seen["ns"]["user"] != staged.inode("user")
 
@@ -241,12 +241,12 @@ def test_the_host_side_keeps_no_namespace_open(ended, pod):
     run = staged.prepared(entry)
     init = ended(staged.init(run, look))
     namespaces.host_close(entry, run)
-    assert init.go()["ns"]["network"] == staged.inode("network", pod[0]), "init has its own"
+    assert init.go()["ns"]["network"] == staged.inode("network", pod[0]), "init has its own namespaces"
     os.close(run.pidfd)
     assert run.fds == {} and len(fds_now() - before) == 1, "the test's own socket"
 
 
-def test_where_the_caller_ignores_sigchld(ended, pid_ns):
+def test_if_the_caller_ignores_sigchld(ended, pid_ns):
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
         run = staged.prepared(staged.plan([("pid", pid_ns)]))
@@ -258,7 +258,7 @@ def test_where_the_caller_ignores_sigchld(ended, pid_ns):
 
 @pytest.fixture
 def cgroup2(token):
-    """A cgroup of version 2, made for the test."""
+    """A cgroup of version 2, created for the test."""
     for top in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
         if os.path.exists(top + "/cgroup.procs") and os.path.exists(top + "/cgroup.controllers"):
             break
@@ -271,7 +271,7 @@ def cgroup2(token):
 
 
 @pytest.mark.parametrize("kinds", [["pid"], ["user", "pid"], ["pod"], ["pod", "cgroup"]], ids="-".join)
-def test_init_is_born_in_its_cgroup(kinds, ended, pod, held, cgroup2, token):
+def test_init_is_created_in_its_cgroup(kinds, ended, pod, held, cgroup2, token):
     items = [kind for kind in kinds if kind not in ("pod", "cgroup")]
     if "pod" in kinds:
         items += [("user", pod[1]["user"]), "pid"]
@@ -284,7 +284,7 @@ def test_init_is_born_in_its_cgroup(kinds, ended, pod, held, cgroup2, token):
     with open("/proc/%d/cgroup" % run.pid) as file:
         assert [line for line in file.read().splitlines() if line.startswith("0::")] == ["0::/%s-ns" % token]
     with open(cgroup2 + "/cgroup.procs") as file:
-        assert file.read().split() == [str(run.pid)], "nobody else is in it"
+        assert file.read().split() == [str(run.pid)], "no other process is in it"
     init.end()
 
 
@@ -317,8 +317,8 @@ def test_a_path_that_changed_after_the_plan(held):
     assert caught.value.words == "namespace path: /proc/1/nothing: no such file or directory"  # type: ignore[attr-defined]
 
 
-def test_what_the_kernel_refuses_names_the_namespace(held):
-    """A process without rights in the owner of a network namespace."""
+def test_a_refusal_of_the_kernel_names_the_namespace(held):
+    """A process without privileges in the user namespace that owns the network namespace."""
     _pid, paths = held(c.CLONE_NEWNET)
 
     def attempt():
@@ -339,7 +339,7 @@ def test_what_the_kernel_refuses_names_the_namespace(held):
 
 
 def as_nobody(function):
-    """The result of a function in a process that is an ordinary user and may be dumped."""
+    """The result of a function in a dumpable process of an ordinary user."""
 
     def act():
         os.setgroups([])
@@ -389,7 +389,7 @@ def test_rootless_into_a_pod_of_the_same_user():
 
 
 def test_into_a_pod_from_within_a_user_namespace():
-    """podman without root runs the runtime as root of a user namespace: from there one can't come back to the own pid namespace."""
+    """Rootless podman runs the runtime as root of a user namespace, from where a process cannot return to its own pid namespace."""
 
     def inside():
         maps = []
@@ -428,13 +428,13 @@ def test_the_cgroup_namespace_shows_the_final_cgroup_as_root(ended):
 
 def test_a_killed_intermediate_process_leaves_an_error(held, monkeypatch):
     _pid, paths = held(c.CLONE_NEWNET)
-    while os.waitpid(-1, os.WNOHANG)[0]:  # of earlier tests in this process
+    while os.waitpid(-1, os.WNOHANG)[0]:  # children of earlier tests in this process
         pass
     monkeypatch.setattr(ns, "_join_all", lambda *args: os.kill(os.getpid(), 9))
     with pytest.raises(StepFailure) as caught:
         staged.init(staged.prepared(staged.plan(["user", ("network", paths["network"])], MAPPED)), lambda run: None)
     assert caught.value.errno == errno.ECHILD
-    assert os.waitpid(-1, os.WNOHANG) == (0, 0), "the holder lives, the intermediate process was reaped"
+    assert os.waitpid(-1, os.WNOHANG) == (0, 0), "the holder is running, and the intermediate process was reaped"
 
 
 def test_limits_get_a_hint():

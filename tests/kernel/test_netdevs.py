@@ -1,4 +1,4 @@
-"""netdevs: real veth pairs, in a network namespace that plays the host's."""
+"""netdevs: real veth pairs, in a network namespace that takes the place of the host's."""
 
 import socket
 import subprocess
@@ -75,7 +75,7 @@ def test_moved_renamed_and_addressed():
     assert set(there) == {"lo", "eth0", "v1"} and set(here) == {"lo"}
     assert there["eth0"][0] == there["v1"][0] == 1, "up"
     assert there["eth0"][2] == sorted([list(IPV4), list(IPV6)])
-    assert there["lo"][0] == 0, "not ours to raise here"
+    assert there["lo"][0] == 0, "this part does not set it up"
 
 
 def test_down_devices_come_up_too():
@@ -91,7 +91,7 @@ def test_a_template_is_filled_by_the_kernel(name):
     there = host(lambda: move(("v0", name), ("v1", name)))
     names = {name.replace("%d", n) for n in "01"}
     assert names <= set(there)
-    assert there[name.replace("%d", "0")][2] == sorted([list(IPV4), list(IPV6)]), "the addresses went to the right one"
+    assert there[name.replace("%d", "0")][2] == sorted([list(IPV4), list(IPV6)]), "the right device has the addresses"
 
 
 def test_into_a_joined_namespace_where_the_index_is_taken():
@@ -140,10 +140,10 @@ def test_a_name_that_is_taken_there():
     words, pointer, number, here = failing(("v0", "eth0"), ("v1", "eth0"))
     assert words == 'cannot move network device "v1": the network namespace of the container has a device "eth0" already'
     assert pointer == "/linux/netDevices/v1" and number == 17
-    assert here["v1"][0] == 1, "the one that stayed is up again"
+    assert here["v1"][0] == 1, "the device that stayed is up again"
 
 
-def test_a_device_that_stays_is_as_it_was():
+def test_a_device_that_stays_is_unchanged():
     def act():
         for command in ("link set lo up", "addr add 10.9.9.9/32 dev lo", "-6 addr add fd00::9/128 dev lo"):
             ip(*command.split())
@@ -173,7 +173,7 @@ def test_a_device_that_cannot_leave():
     assert pointer == "/linux/netDevices/lo"
 
 
-def test_what_the_kernel_says_is_kept():
+def test_errors_of_the_kernel_are_kept():
     def act():
         _syscalls.unshare(c.CLONE_NEWNET)
         route = netlink.Route()
@@ -195,4 +195,4 @@ def test_the_host_side_keeps_its_namespace_and_descriptors():
         return [own == staged.inodes(), len(os.listdir("/proc/self/fd")) - before]
 
     same, more = host(act)
-    assert same and more == 1, "the pidfd of the test's init"
+    assert same and more == 1, "the pidfd of the init in this test"

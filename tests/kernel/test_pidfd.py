@@ -15,7 +15,7 @@ pytestmark = pytest.mark.kernel
 
 
 class Child:
-    """A process that waits for the end of a pipe."""
+    """A process that waits until a pipe is closed."""
 
     def __init__(self, name=None):
         reader, self.hold = os.pipe()
@@ -25,7 +25,7 @@ class Child:
             os.dup2(reader, 0)
             if name:
                 _syscalls.prctl(kernel_constants.PR_SET_NAME, name[:15] + b"\0")
-            os.closerange(3, 1000)  # also what would keep another child's pipe open
+            os.closerange(3, 1000)  # including descriptors that would keep another child's pipe open
             os.read(0, 1)
             os._exit(0)
         os.close(says)
@@ -34,12 +34,12 @@ class Child:
         os.close(reader)
 
     def end(self):
-        """It is waited for, and its pipe closed."""
+        """Closes its pipe and waits for it."""
         os.close(self.hold)
         return os.waitpid(self.pid, 0)[1]
 
 
-def test_a_process_is_its_pid_and_its_start_time():
+def test_a_process_is_identified_by_pid_and_start_time():
     child = Child()
     started = pidfd.start_time(child.pid)
     assert started > 0 and started == pidfd.start_time(child.pid, living=True)
@@ -57,12 +57,12 @@ def test_a_process_is_its_pid_and_its_start_time():
 
 
 @pytest.mark.parametrize("pid", [0, -1, -5, 0x7FFFFFFF])
-def test_what_is_no_pid(pid):
+def test_invalid_pids(pid):
     assert pidfd.open_init(pid, 1) == -1
 
 
 @pytest.mark.parametrize("name", [b") R 1 1 1 1", b"a b) Z (", b"\n\n", b"((((", b")", b"\xff\xfe"])
-def test_a_name_can_not_lie_about_the_rest(name):
+def test_a_hostile_name_does_not_change_the_other_fields(name):
     child = Child(name)
     other = Child()
     assert abs(pidfd.start_time(child.pid, living=True) - pidfd.start_time(other.pid)) <= 1000
@@ -101,7 +101,7 @@ def test_signals_and_waiting():
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSYS, signal.SIGTERM])
-def test_what_a_process_died_of(number):
+def test_the_signal_that_ended_a_process(number):
     child = Child()
     fd = pidfd.open_any(child.pid)
     assert pidfd.exit_signal(fd) == 0
@@ -109,12 +109,12 @@ def test_what_a_process_died_of(number):
     ready(fd)
     assert pidfd.exit_signal(fd) == number
     os.waitpid(child.pid, 0)
-    assert pidfd.exit_signal(fd) in (number, 0)  # 0: a kernel before 6.15 has forgotten it
+    assert pidfd.exit_signal(fd) in (number, 0)  # 0: kernels before 6.15 no longer know it
     os.close(fd)
     os.close(child.hold)
 
 
-def test_an_exit_is_no_signal():
+def test_an_exit_is_not_a_signal():
     child = Child()
     fd = pidfd.open_any(child.pid)
     os.close(child.hold)
@@ -130,7 +130,7 @@ def test_boot_id():
     assert pidfd.boot_id() == pidfd.boot_id()
 
 
-# --- prctl: both legs
+# --- prctl: both implementations
 
 
 @pytest.fixture(params=["python-prctl", "_syscalls"])
@@ -149,7 +149,7 @@ def test_switches(leg):
         if os.fork() == 0:
             if os.fork() == 0:
                 os.close(orphan[1])
-                os.read(orphan[0], 1)  # until the parent has ended
+                os.read(orphan[0], 1)  # waits until the parent has ended
                 os.write(said[1], b"%d" % os.getppid())
             os._exit(0)
         os.wait()
@@ -160,7 +160,7 @@ def test_switches(leg):
 
 
 def test_the_end_of_the_parent(leg):
-    """The grandchild arms the signal; its end shows in the pipe that it alone holds."""
+    """The grandchild sets the signal. Only the grandchild holds the pipe, so the end of the pipe shows that it is gone."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -208,7 +208,7 @@ def _only_standard():
 
 
 def in_a_clean_process(look):
-    """look() where nothing but the standard streams is open."""
+    """The result of look() in a process in which only the standard streams are open."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -253,7 +253,7 @@ def test_hand_on():
     assert in_a_clean_process(look) == (True, errno.EBADF, "fcntl", "descriptor 77")
 
 
-def test_a_pid_is_the_one_of_our_own_namespace():
+def test_a_pid_is_the_one_in_our_own_namespace():
     tail = Tail((("SYNC",),), flags=NEWPID)
     assert tail.record().kind == "S"
     assert pidfd.pid_of(tail.pidfd) == tail.pid

@@ -23,7 +23,7 @@ def proc():
 
 
 def own_mounts():
-    """A mount namespace of the child's own."""
+    """Moves the child to its own mount namespace."""
     os.unshare(constants.CLONE_NEWNS)
     _syscalls.mount(None, "/", None, PRIVATE, None)
 
@@ -52,7 +52,7 @@ def test_the_handle_of_processes_holds_nothing_else(proc):
     assert all(os.get_inheritable(fd) is False for fd in proc._fds.values())
     proc.close()
     proc.close()
-    assert proc.read("self/comm")  # a new one is made
+    assert proc.read("self/comm")  # a new handle is opened
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_the_handle_of_processes_holds_nothing_else(proc):
         ("sys/kernel/nosuch", errno.ENOENT),
     ],
 )
-def test_no_link_and_no_way_out(proc, path, number):
+def test_links_and_ways_out_are_refused(proc, path, number):
     with pytest.raises(OSError) as caught:
         proc.open(path, os.O_RDONLY)
     assert (caught.value.errno, caught.value.call, caught.value.filename) == (number, "openat2", "/proc/" + path)  # type: ignore[attr-defined]
 
 
-def test_what_the_kernel_refuses_names_call_and_path(proc):
+def test_a_refusal_of_the_kernel_names_call_and_path(proc):
     with pytest.raises(OSError) as caught:
         proc.write("self/oom_score_adj", b"banana")
     assert (caught.value.errno, caught.value.call, caught.value.filename) == (errno.EINVAL, "write", "/proc/self/oom_score_adj")  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ def test_reopen_is_the_same_object(proc):
 
 
 def test_a_fake_proc_is_not_written_to():
-    """CVE-2019-16884, CVE-2025-52881: a tmpfs over /proc with the files that labels and settings go to."""
+    """CVE-2019-16884, CVE-2025-52881: a tmpfs over /proc, with the files that labels and settings are written to."""
 
     def look():
         own_mounts()
@@ -115,8 +115,8 @@ def test_a_fake_proc_is_not_written_to():
     assert staged.apart(look) == ["fake", "real\n", "Linux\n"]
 
 
-def test_a_mount_over_one_file_does_not_divert_us():
-    """A real file of procfs over another one (sysrq-trigger in place of attr/exec): the type of the file system tells nothing."""
+def test_a_mount_over_a_file_does_not_redirect_writes():
+    """A real procfs file over another one (sysrq-trigger in place of attr/exec): the type of the file system does not reveal that."""
 
     def look():
         own_mounts()
@@ -132,8 +132,8 @@ def plain_only(subset):
     raise OSError(errno.EPERM, "as in a container of another's making")
 
 
-def test_on_a_plain_proc_a_mount_over_a_file_is_noticed():
-    """The last resort, where the kernel gives us neither a new procfs nor a clone of this one."""
+def test_on_a_plain_proc_a_mount_over_a_file_is_detected():
+    """The last resort if the kernel gives us neither a new procfs nor a clone of this one."""
 
     def look():
         own_mounts()
@@ -172,10 +172,10 @@ def test_on_a_plain_proc_a_fake_is_refused(over):
 
 
 def below():
-    """Into a new user namespace with a mount namespace; the pid namespace stays the host's."""
+    """Moves to a new user namespace with a mount namespace; the pid namespace stays that of the host."""
     os.setresgid(65534, 65534, 65534)
     os.setresuid(65534, 65534, 65534)
-    _syscalls.prctl(constants.PR_SET_DUMPABLE, 1)  # or comm would be root's
+    _syscalls.prctl(constants.PR_SET_DUMPABLE, 1)  # otherwise comm would belong to root
     os.unshare(constants.CLONE_NEWUSER | constants.CLONE_NEWNS)
 
 
@@ -189,8 +189,8 @@ def test_in_a_user_namespace_that_does_not_own_the_pid_namespace():
     assert staged.apart(look) == ["mine\n", "Linux\n"]
 
 
-def test_in_a_user_namespace_with_things_mounted_over_proc():
-    """A container's /proc has masks that a user namespace below may not lift: no new procfs, no clone, and still no diversion."""
+def test_in_a_user_namespace_with_mounts_over_proc():
+    """The /proc of a container has masks that a nested user namespace cannot remove: no new procfs, no clone, and still no redirection."""
 
     def outer():
         own_mounts()

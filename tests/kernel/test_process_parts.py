@@ -1,4 +1,4 @@
-"""user, capabilities, program, keyring on a real kernel: the state of a child after their verbs, and their errors when the kernel
+"""user, capabilities, program and keyring on a real kernel: the state of a child after their verbs, and their errors if the kernel
 refuses."""
 
 import os
@@ -72,7 +72,7 @@ def failure(process, plans=None, **kw):
 
 
 def test_ids_are_exactly_those_given():
-    """CVE-2022-36109 and others: groups of the caller must not come along, whatever they are."""
+    """CVE-2022-36109 and others: groups of the caller must not be inherited, whatever they are."""
     text = status({"user": {"uid": 5, "gid": 6, "additionalGids": [7, 8], "umask": 0o27}}, prepare=lambda: os.setgroups([4, 27]))
     assert tail.field(text, "Uid").split() == ["5"] * 4
     assert tail.field(text, "Gid").split() == ["6"] * 4
@@ -133,7 +133,7 @@ def test_ambient_reaches_a_users_program():
     assert seen["ambient"] == seen["effective"] == seen["inheritable"] == names[:1]
 
 
-def test_signals_are_as_if_nobody_had_touched_them():
+def test_signals_have_their_default_dispositions():
     text = status({"user": {"uid": 0, "gid": 0}}, prepare=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
     assert {tail.field(text, name) for name in ("SigIgn", "SigBlk", "SigCgt")} == {"0" * 16}
 
@@ -145,12 +145,12 @@ def test_environment_and_home(tmp_path):
     made.status()
 
 
-# ---- programs and directories that are not there
+# ---- programs and directories that do not exist
 
 
 @pytest.fixture
 def odd(tmp_path):
-    """Programs that cannot be one."""
+    """Files that cannot be executed."""
     for name, text, mode in (("plain", "x", 0o644), ("garbage", "\0\1", 0o755), ("lost", "#!/no/interpreter\n", 0o755)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(mode)
@@ -185,7 +185,7 @@ def test_what_cannot_be_executed(odd, args, env, words):
 
 
 def weaken():
-    """Root without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, as NFS and FUSE treat it."""
+    """Makes root lack CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, as it does on NFS and FUSE."""
     effective, permitted, inheritable = _syscalls.capget(0)
     _syscalls.capset(effective & ~0b110, permitted, inheritable)
 
@@ -198,7 +198,7 @@ def weaken():
         ("%s/closed", "permission denied"),
     ],
 )
-def test_where_nobody_can_start(odd, cwd, words):
+def test_invalid_working_directories(odd, cwd, words):
     cwd = cwd.replace("%s", odd)
     none = {"capabilities": {}, "user": {"uid": 1000, "gid": 1000}, "cwd": cwd}
     e = failure(none, prepare=weaken)
@@ -207,7 +207,7 @@ def test_where_nobody_can_start(odd, cwd, words):
 
 
 def test_a_directory_that_only_the_user_may_enter(tmp_path):
-    """NFS with root squash, FUSE: chdir as root fails, as the user it works."""
+    """NFS with root squash, FUSE: chdir fails as root and works as the user."""
     home = tmp_path / "home"
     home.mkdir(0o700)
     os.chown(home, 1000, 1000)
@@ -220,7 +220,7 @@ def test_a_directory_that_only_the_user_may_enter(tmp_path):
 
 
 def test_a_working_directory_outside_of_the_root(tmp_path):
-    """CVE-2024-21626: by a descriptor that leads out of it, whatever name leads to the descriptor."""
+    """CVE-2024-21626: through a descriptor that leads out of it, whatever path leads to the descriptor."""
     os.symlink("/proc/self/fd/77", tmp_path / "way")
     (tmp_path / "proc").mkdir()
     outside = os.open("/etc", os.O_PATH)
@@ -243,7 +243,7 @@ def test_a_working_directory_outside_of_the_root(tmp_path):
     os.close(root)
 
 
-def test_a_missing_directory_is_made_inside_the_root(tmp_path):
+def test_a_missing_directory_is_created_inside_the_root(tmp_path):
     (tmp_path / "link").symlink_to("/made")
     (tmp_path / "file").write_text("")
     root = os.open(tmp_path, os.O_PATH)
@@ -269,7 +269,7 @@ OUTER = 100000
 
 
 def in_userns(function, maps=((0, OUTER, 1000),), deny=False):
-    """function(run) in a child of clone3(CLONE_NEWUSER) whose maps are written before it continues."""
+    """Runs function(run) in a child of clone3(CLONE_NEWUSER) whose maps are written before it continues."""
     entry = {**namespaces("user"), "flags": constants.CLONE_NEWUSER}
     run = Run(plans={"namespaces": entry}, clone_flags=constants.CLONE_NEWUSER, cgroup_fd=-1, joined_ns=(), time_offsets=None)
     made = staged.init(run, lambda _run: None, function)
@@ -322,7 +322,7 @@ def test_setgroups_denied_in_the_user_namespace():
 
 
 def test_ids_without_a_mapping_are_named():
-    """What a plan can't know of a namespace that is joined, the kernel says at the end."""
+    """A plan can't know this about a namespace that is joined; the kernel reports it at the end."""
 
     def enter():
         os.unshare(constants.CLONE_NEWUSER)
@@ -352,7 +352,7 @@ def test_ids_are_translated_by_the_map_of_another_process():
 
 
 def test_ids_of_our_own_user_namespace_need_no_map():
-    """Read from within, the map tells the ids of the namespace above: 0 for our 7."""
+    """Read from inside, the map shows ids of the parent namespace: 0 for our 7."""
     pid = os.fork()
     if pid == 0:
         os.unshare(os.CLONE_NEWUSER)
@@ -371,7 +371,7 @@ def joined(name, uid=None, userns=False):
     return _syscalls.keyctl_describe(_syscalls.keyctl(0, (1 << 32) - 3, 0)).decode()  # KEYCTL_GET_KEYRING_ID, the session's
 
 
-def test_a_session_keyring_of_its_own():
+def test_a_new_session_keyring():
     before = _syscalls.keyctl(0, (1 << 32) - 3, 0)
     kind, uid, _gid, permissions, name = staged.apart(lambda: joined("_ses.t1")).split(";")
     assert (kind, uid, name) == ("keyring", "0", "_ses.t1")
@@ -383,8 +383,8 @@ def test_in_a_user_namespace_others_may_search():
     assert int(staged.apart(lambda: joined("_ses.t2", userns=True)).split(";")[3], 16) & 0xFF == 0x08
 
 
-def test_a_keyring_that_somebody_else_laid_out():
-    """A user of the host makes a keyring with the container's name and lets everybody search it: root would join that one."""
+def test_a_keyring_that_another_user_created_first():
+    """A user of the host creates a keyring with the container's name and lets everyone search it: root would join that one."""
 
     def squat():
         os.setresuid(4321, 4321, 4321)
@@ -404,7 +404,7 @@ def test_a_keyring_that_somebody_else_laid_out():
         squatter.end()
 
 
-def test_keyring_label_is_taken_back():
+def test_keyring_label_is_reset():
     """Without SELinux keycreate accepts no label; it fails before a keyring is created."""
     run = Run(proc=proc.Proc(), state_dir=SimpleNamespace(state={"keyring": "_ses.t4"}))
     with pytest.raises(OSError) as caught:

@@ -1,4 +1,4 @@
-"""Limits, scheduling, memory, names, settings and labels on a real kernel: the state of a child after the verbs, and their errors when the
+"""Limits, scheduling, memory, names, settings and labels on a real kernel: the state of a child after the verbs, and their errors if the
 kernel refuses."""
 
 import os
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.kernel
 HAS_RESOURCE = bool(caps.effective() >> caps.SYS_RESOURCE & 1)
 
 
-# ---- set from outside on a process that waits
+# ---- set from outside on a waiting process
 
 
 @pytest.fixture
 def waiting():
-    """A child that waits; its one step reports what function it was given."""
+    """A child that waits; its only step reports the result of the given function."""
     made = []
 
     def make(function=lambda: None):
@@ -42,7 +42,7 @@ def limits(*rows):
     return {"/process/rlimits": [{"type": "RLIMIT_" + name, "soft": soft, "hard": hard} for name, soft, hard in rows]}
 
 
-def test_limits_however_small_are_the_programs(waiting):
+def test_limits_of_any_size_apply_to_the_program(waiting):
     small = ("AS", "NPROC", "FSIZE", "CPU", "STACK", "NOFILE", "CORE", "DATA", "RSS", "MEMLOCK", "LOCKS", "SIGPENDING", "RTTIME")
     one = waiting(lambda: None)
     entry = rlimits.plan(limits(*((name, 0, 1) for name in small if name != "CPU"), ("CPU", 100, 200)), Ctx())
@@ -98,7 +98,7 @@ def test_affinity_of_exec(waiting):
 
     scheduling.host_affinity(entry(final=str(first)), run)
     assert os.sched_getaffinity(one.pid) == {first}
-    scheduling.host_affinity(entry(initial=str(first)), run)  # initial alone: left as it is
+    scheduling.host_affinity(entry(initial=str(first)), run)  # only initial: left unchanged
     assert os.sched_getaffinity(one.pid) == {first}
     scheduling.host_affinity(entry(), run)
     assert os.sched_getaffinity(one.pid) == os.sched_getaffinity(0)
@@ -110,7 +110,7 @@ def test_affinity_of_exec(waiting):
     assert staged.apart(initial) == [first]
 
 
-def test_affinity_to_a_processor_that_is_not_there(waiting, monkeypatch):
+def test_affinity_to_a_processor_that_does_not_exist(waiting, monkeypatch):
     monkeypatch.setattr(scheduling, "_possible", lambda: 8192)
     entry = scheduling.plan({"/process/execCPUAffinity": {"final": "4000-4100"}}, Ctx(options={"command": "exec"}))
     with pytest.raises(StepFailure) as caught:
@@ -156,7 +156,7 @@ def test_schedulers(value, policy, nice, priority):
         assert seen[4:7] == [1_000_000, 10_000_000, 20_000_000]
 
 
-def test_a_scheduler_that_is_refused_names_the_cpuset():
+def test_an_error_of_the_scheduler_names_the_cpuset():
     def inside():
         _syscalls.capset(0, 0, 0)
         entry = scheduling.plan({"/process/scheduler": {"policy": "SCHED_FIFO", "priority": 99}}, Ctx())
@@ -253,7 +253,7 @@ def test_memory_policy_refused():
 
 
 def in_namespaces(*names):
-    """A child's first act."""
+    """The first step of a child."""
     os.unshare(sum(ns.FLAGS[name] for name in names))
 
 
@@ -272,7 +272,7 @@ def test_host_and_domain_name():
     assert os.uname().nodename == before
 
 
-def test_settings_reach_the_namespace_and_nothing_else():
+def test_settings_only_change_the_namespace():
     given = {"net.ipv4.ip_forward": "1", "kernel.shmmni": "123", "net/ipv4/ping_group_range": "0 0", "fs.mqueue.msg_max": "77"}
     entry = sysctls.plan({"/linux/sysctl": given}, Ctx({"namespaces": namespaces("network", "ipc")}))
     names = [path for _name, path, _value in entry["list"]]
@@ -283,7 +283,7 @@ def test_settings_reach_the_namespace_and_nothing_else():
 
     def inside():
         in_namespaces("network", "ipc")
-        os.unshare(constants.CLONE_NEWNS)  # a /proc/sys that the container shaped
+        os.unshare(constants.CLONE_NEWNS)  # a /proc/sys that the container has replaced
         _syscalls.mount(None, "/", None, constants.MS_PRIVATE | constants.MS_REC, None)
         _syscalls.mount("tmpfs", "/proc/sys", "tmpfs", 0, None)
         run = Run(proc=proc.Proc())
@@ -328,10 +328,10 @@ def test_settings_that_the_kernel_refuses(name, value, words):
 
 
 def test_labels_on_a_kernel_without_them_are_fatal():
-    """The plan asks the probe; a verb that is reached all the same still fails."""
+    """The plan checks the probe; if the verb is still called, it fails."""
     run = Run(proc=proc.Proc())
     if os.path.isdir("/sys/kernel/security/apparmor") or os.path.isdir("/sys/fs/selinux/class"):
-        pytest.skip("this machine has a security module in charge")
+        pytest.skip("a security module is active on this machine")
     for entry in ({"apparmor": "docker-default"}, {"selinux": "a:b:c:s0"}):
         with pytest.raises(StepFailure, match="write to `/proc/thread-self/attr/"):
             labels.init_exec(entry, run)

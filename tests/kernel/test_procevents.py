@@ -1,4 +1,4 @@
-"""linux/procevents.py: the exit status of one process, and of no other."""
+"""linux/procevents.py: the exit status of one process and no other."""
 
 import os
 import select
@@ -36,7 +36,7 @@ def watch():
         try:
             opened.append(procevents.Watch(pid))
         except OSError as e:
-            pytest.skip("this machine does not let us hear of exits: %s" % e)
+            pytest.skip("this machine does not report exits: %s" % e)
         return opened[-1]
 
     yield make
@@ -54,11 +54,11 @@ def test_status_is_there_before_the_parent_has_it(watch):
     child, other = Held(37), Held(1)
     one = watch(child.pid)
     other.end()
-    assert one.status() is None and not heard(one), "others are not heard"
+    assert one.status() is None and not heard(one), "exits of other processes are not reported"
     status = child.end()
     found = one.status()
     if found is None:
-        pytest.skip("this kernel tells nothing of exits here (CONFIG_PROC_EVENTS, or not in the initial namespaces)")
+        pytest.skip("this kernel does not report exits here (CONFIG_PROC_EVENTS, or not in the initial namespaces)")
     assert found == status and os.waitstatus_to_exitcode(found) == 37
 
 

@@ -1,4 +1,4 @@
-"""Limits on the real kernel: read back from the files, and observed in effect. Children of the test run in their own cgroups."""
+"""Limits on the real kernel: read back from the files, and checked by their effect. Children of the test run in their own cgroups."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 
 def needs(*controllers):
-    """Skips where the kernel has not these controllers, in whichever version."""
+    """Skips if the kernel lacks these controllers, in either version."""
     have = hierarchies.controllers(LAYOUT.mounts["unified"][0]) if LAYOUT.version == 2 else set(LAYOUT.mounts)
     missing = [c for c in controllers if {"blkio": "io", "cpuacct": "cpu"}.get(c, c) not in have and c not in have]
     return pytest.mark.skipif(bool(missing), reason="this machine has no cgroup controller %s" % ", ".join(missing))
@@ -95,7 +95,7 @@ def test_shares_that_the_kernel_clamps(group):
 
 
 @needs("cpuset")
-def test_processors_that_there_are_not(group):
+def test_processors_that_do_not_exist(group):
     one = group(node={"cpu": {"cpus": "9000"}}).make()
     with pytest.raises(StepFailure) as e:
         one.apply()
@@ -103,7 +103,7 @@ def test_processors_that_there_are_not(group):
 
 
 @needs("blkio")
-def test_throttling_a_device_that_there_is_not(group):
+def test_throttling_a_device_that_does_not_exist(group):
     one = group(node={"blockIO": {"throttleReadBpsDevice": [{"major": 4000, "minor": 7, "rate": 1000}]}}).make()
     with pytest.raises(StepFailure) as e:
         one.apply()
@@ -111,7 +111,7 @@ def test_throttling_a_device_that_there_is_not(group):
     assert e.value.pointer == "/linux/resources/blockIO/throttleReadBpsDevice/0"
 
 
-# --- at work
+# --- limits in effect
 
 
 @needs("memory")
@@ -127,7 +127,7 @@ def test_too_much_memory_is_an_oom_kill(group):
         assert watch.fired() is False
         one.start(eat, wait=False)
         pid = one.pids[-1]
-        assert poll.poll(20000), "nobody told of the OOM"
+        assert poll.poll(20000), "the OOM was not reported"
         assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
         while not watch.fired():
             poll.poll(100)
@@ -168,7 +168,7 @@ def test_a_quota_throttles(group):
 
 
 @needs("cpuset")
-def test_a_cpuset_bounds_the_affinity(group):
+def test_a_cpuset_limits_the_affinity(group):
     one = group(node={"cpu": {"cpus": "0"}}).make().apply()
     assert one.start(lambda: sorted(os.sched_getaffinity(0))) == "[0]"
 
@@ -223,7 +223,7 @@ def test_device_rules(group, rules, result):
 
 @only_v1
 @kmsg
-def test_the_list_never_says_everything(group):
+def test_the_list_never_allows_everything(group):
     one = group().make().apply()
     assert "a *:* rwm" not in file_of(one, "devices", "devices.list")
 
@@ -292,7 +292,7 @@ bpf = pytest.mark.skipif(not bpf_works(), reason="this machine has no cgroup2 wi
     ],
 )
 def test_the_program_in_the_kernel(group, rules, result):
-    """On a hybrid machine as well: programs need no controller."""
+    """Also on a hybrid machine: programs need no controller."""
     one = group().make()
     devices_bpf.apply(one.paths["unified"], [[True, "a", -1, -1, "rwm"]], False)
     devices_bpf.apply(one.paths["unified"], rules, False)
@@ -368,7 +368,7 @@ def test_a_limit_below_the_usage_names_both(group):
 
 
 @pytest.mark.skipif("unified" not in LAYOUT.mounts, reason="this machine has no cgroup2")
-def test_a_controller_that_v2_has_not_is_named(group):
+def test_a_controller_that_v2_lacks_is_named(group):
     one = group().make()
     with pytest.raises(StepFailure) as e:
         v2.apply({"unified": one.paths["unified"]}, {"unified": [["nonesuch.max", "1"]]})
@@ -386,7 +386,7 @@ def test_stats_of_a_live_group(group):
 
 @needs("cpu")
 def test_update_to_a_realtime_period_shorter_than_the_old_runtime(group):
-    """Either order is refused somewhere: the kernel wants the runtime to fit into the period at each step."""
+    """Neither order of writing works in all cases: the kernel requires the runtime to fit into the period at each step."""
     if not V1 or not os.path.exists("/sys/fs/cgroup/cpu/cpu.rt_runtime_us"):
         pytest.skip("this kernel has no realtime budgets of groups")
     one = group(node={"cpu": {"shares": 512}}).make().apply()

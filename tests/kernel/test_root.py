@@ -42,7 +42,7 @@ def test_the_root_has_no_way_up(world):
 
 
 def test_a_mounted_root(world):
-    """As with engines: the root is a separate overlay, with a mount inside."""
+    """As with engines: the root is a separate mount, with another mount inside."""
     world.mount(world.rootfs, shared=True)
     (world.rootfs / "tmp").mkdir()
     world.mount(world.rootfs / "below", shared=True)
@@ -51,7 +51,7 @@ def test_a_mounted_root(world):
 
 
 def test_the_host_sees_nothing_of_a_root_on_a_shared_mount(world):
-    """Sampled while the container's mounts are there."""
+    """Checked while the mounts of the container exist."""
     world.mount(world.bundle, shared=True)
     world.rootfs.mkdir()
     world.freeze()
@@ -89,7 +89,7 @@ def test_rootfs_propagation(world, word, tags):
     assert [t.partition(":")[0] for t in world.go(config, lambda see: see.mount("/")["tags"])] == tags
 
 
-def test_rslave_hears_of_the_hosts_mounts(world):
+def test_rslave_receives_mounts_of_the_host(world):
     world.mount(world.rootfs, shared=True)
     (world.rootfs / "later").mkdir()
     done, told = os.pipe()
@@ -138,7 +138,7 @@ def test_read_only_in_a_user_namespace(world):
     assert seen == [["ro", "nosuid", "relatime"], "Read-only file system"]
 
 
-def test_a_file_that_is_being_written_is_told(world, monkeypatch):
+def test_a_file_that_is_open_for_writing_is_reported(world, monkeypatch):
     real = mount.make_readonly
     monkeypatch.setattr(mount, "make_readonly", lambda fd, tries, pause_ms: real(fd, 2, 1))
 
@@ -151,8 +151,8 @@ def test_a_file_that_is_being_written_is_told(world, monkeypatch):
 
 
 def test_no_pivot(world):
-    """The root is moved over /; the host's procfs and sysfs are gone from the namespace (a chroot leaves what is below within reach of
-    a process that breaks out of it)."""
+    """The root is moved over /, and procfs and sysfs of the host are unmounted in the namespace (a process that breaks out of a chroot can reach
+    the mounts below)."""
     (world.rootfs / "mark").write_text("")
 
     def look(see):
@@ -171,7 +171,7 @@ def test_no_pivot(world):
 
 
 def test_no_pivot_leaves_no_way_out_of_the_chroot(world):
-    """A breakout by the usual chroot trick leads to the container's root again, as it has been moved over the host's."""
+    """A breakout with the usual chroot trick leads to the container's root again, because it has been moved over the host's."""
     (world.rootfs / "mark").write_text("")
 
     def look(see):
@@ -189,8 +189,8 @@ def test_no_pivot_leaves_no_way_out_of_the_chroot(world):
 
 @pytest.fixture
 def alone():
-    """A mount namespace of the test's own, with no procfs and sysfs but the usual two: others make roots on this machine too, in directories
-    that no user namespace gets into, and what can't be reached can't be covered."""
+    """A separate mount namespace with only the usual procfs and sysfs. Other tests create roots on this machine too, in directories that a user
+    namespace can't enter, and what can't be reached can't be covered."""
     cwd, home = os.getcwd(), os.open("/proc/self/ns/mnt", os.O_RDONLY)
     _syscalls.unshare(c.CLONE_NEWNS)
     try:
@@ -206,7 +206,7 @@ def alone():
 
 
 def test_no_pivot_in_a_user_namespace(world, alone):
-    """There they are locked, and covered instead."""
+    """There, procfs and sysfs of the host are locked, so they are covered instead."""
     for path in (world.rootfs, *world.rootfs.iterdir()):
         os.chown(path, OUTER, OUTER)
 
@@ -221,8 +221,8 @@ def test_no_pivot_in_a_user_namespace(world, alone):
     assert world.go({"mounts": [PROC, SYS]}, reach, between, **how) == [[], []]
 
 
-def test_no_pivot_in_a_user_namespace_that_can_not_reach_one(world, alone, tmp_path):
-    """It would be leave to mount a new procfs all the same, so it is no container."""
+def test_no_pivot_in_a_user_namespace_that_cannot_reach_a_procfs(world, alone, tmp_path):
+    """A procfs that stays visible would still permit mounting a new one, so create fails."""
     for path in (world.rootfs, *world.rootfs.iterdir()):
         os.chown(path, OUTER, OUTER)
     there = tmp_path / "proc"
@@ -242,11 +242,11 @@ def test_without_a_mount_namespace_it_is_a_chroot(world):
     world.freeze()
     table = open("/proc/self/mountinfo").read()
     assert world.go({}, lambda see: [os.path.exists("/mark"), os.getcwd()]) == [True, "/"]
-    assert open("/proc/self/mountinfo").read() == table, "the host's mount table is as it was"
+    assert open("/proc/self/mountinfo").read() == table, "the mount table of the host is unchanged"
 
 
-def test_a_joined_mount_namespace_is_not_turned_round(world):
-    """Its root stays for those who live in it; ours is entered by chroot."""
+def test_a_joined_mount_namespace_is_not_pivoted(world):
+    """Its root stays for the processes in it; the container's root is entered with chroot."""
     (world.rootfs / "mark").write_text("")
     ready, say = os.pipe()
     done, end = os.pipe()
@@ -281,7 +281,7 @@ def test_a_joined_mount_namespace_is_not_turned_round(world):
 
 
 def test_the_hosts_root_as_root(world):
-    """podman --rootfs /: a mount of / on itself. /dev is a mount that came along, so nothing in it is touched."""
+    """podman --rootfs /: / is mounted on itself. /dev is a mount of the host that is included, so nothing in it is changed."""
     before = {name: os.lstat("/dev/" + name).st_mtime_ns for name in ("null", "ptmx")}
     seen = world.go(
         {"root": {"path": "/"}, "mounts": [PROC]}, lambda see: [see.mount("/")["root"], os.path.isdir("/usr"), see.node("/dev/ptmx")[0]]

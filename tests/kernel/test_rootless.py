@@ -1,6 +1,6 @@
-"""Rootless on this machine: an ordinary uid in the initial user namespace, by setpriv(1), with whatever cgroups the machine has.
+"""Rootless on this machine: an ordinary uid in the initial user namespace, set by setpriv(1), with whatever cgroups the machine has.
 
-The uid has no account. A private mount namespace with other /etc/passwd and /etc/subuid files provides one, and subordinate ids; the host
+The uid has no account. A private mount namespace with other /etc/passwd and /etc/subuid files provides one, with subordinate ids; the host
 is not changed. All tests run the complete binary as that user.
 """
 
@@ -20,13 +20,13 @@ UID, SUBORDINATE = 4321, 700000
 IDS = ["setpriv", "--reuid=%d" % UID, "--regid=%d" % UID, "--clear-groups", "--"]
 LENT = 'for name in passwd subuid subgid; do mount --bind "$0/$name" /etc/$name || exit 99; done; exec "$@"'
 NO_RIGHTS = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups"
-NO_CGROUP = "cannot set limits: container could not join or create cgroup"  # v1, where one hierarchy may be ours and the other not
+NO_CGROUP = "cannot set limits: container could not join or create cgroup"  # v1, where the user may own one hierarchy but not another
 
 pytestmark = pytest.mark.kernel
 
 
 class UserRuntime(harness.Runtime):
-    """The runtime as an ordinary user. prefix: what makes a command the user's."""
+    """The runtime as an ordinary user. prefix: the command that switches to the user."""
 
     prefix = IDS
 
@@ -36,7 +36,7 @@ class UserRuntime(harness.Runtime):
 
 @pytest.fixture(scope="module")
 def home(scratch):
-    """A directory of the user's."""
+    """A directory that belongs to the user."""
     made = scratch / "home"
     made.mkdir()
     os.chown(made, UID, UID)
@@ -46,7 +46,7 @@ def home(scratch):
 @pytest.fixture
 def rootless(runtime, home, no_leaks):
     if subprocess.run([*IDS, runtime.path, "--version"], capture_output=True, check=False).returncode:
-        pytest.skip("an ordinary user can't read the directory that the runtime lies in")
+        pytest.skip("an ordinary user can't read the directory of the runtime")
     made = UserRuntime(runtime.path, home / "state", runtime.token, None)
     made.env = {**runtime.env, "XDG_RUNTIME_DIR": str(home)}
     yield made
@@ -55,7 +55,7 @@ def rootless(runtime, home, no_leaks):
 
 @pytest.fixture
 def subordinate(rootless, home):
-    """The same with 65536 subordinate ids."""
+    """The same user with 65536 subordinate ids."""
     for name in ("newuidmap", "newgidmap"):
         if shutil.which(name) is None:
             pytest.skip("not installed: uidmap")
@@ -68,7 +68,7 @@ def subordinate(rootless, home):
 
 @pytest.fixture
 def make(make_bundle, rootless):
-    """make(changes, args) -> a bundle of the user's with the config that `spec --rootless` writes."""
+    """make(changes, args) -> a bundle that belongs to the user, with the config that `spec --rootless` writes."""
 
     def bundle(changes=None, args=None, words=("--rootless",)):
         made = make_bundle()
@@ -118,14 +118,14 @@ def test_life(rootless, make):
     assert rootless.call("state", id).code == 1
 
 
-def test_a_running_one_is_deleted_by_force(rootless, make):
+def test_a_running_container_is_deleted_by_force(rootless, make):
     id = rootless.started(make(args=harness.WAIT_FOR_TERM))
     assert rootless.call("delete", id).code == 1
     rootless.delete(id, "--force")
 
 
 def test_the_default_state_root(rootless, make, home):
-    """Below XDG_RUNTIME_DIR, and sticky: else systemd-tmpfiles would clear it away."""
+    """Below XDG_RUNTIME_DIR, with the sticky bit: otherwise systemd-tmpfiles would remove it."""
     id = rootless.new_id()
     argv = [*IDS, rootless.path]
     subprocess.run(
@@ -140,7 +140,7 @@ def test_the_default_state_root(rootless, make, home):
 
 
 def test_the_state_of_another_user(rootless, runtime, make):
-    """root's state root is closed, and a root that is not the caller's is not used."""
+    """The state root of root is not accessible, and a state root that belongs to another user is not used."""
     argv = [*IDS, runtime.path, "--root", "/run/pyrunc-%s" % runtime.token, "create", "--bundle", make(), rootless.new_id()]
     result = subprocess.run(argv, env=rootless.env, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and "cannot make the state root" in result.stderr, result
@@ -167,7 +167,7 @@ def test_another_user_inside(subordinate, make):
     subordinate.delete(id, "--force")
 
 
-def test_ids_that_are_not_lent(rootless, make):
+def test_ids_that_do_not_belong_to_the_user(rootless, make):
     if shutil.which("newuidmap") is None:
         pytest.skip("not installed: uidmap")
     result = rootless.run(make(mapped()))
@@ -175,7 +175,7 @@ def test_ids_that_are_not_lent(rootless, make):
 
 
 def test_without_the_programs(rootless, make, home):
-    """No newuidmap: the caller's own id alone can be mapped, and the error says what is missing."""
+    """Without newuidmap only the caller's own id can be mapped, and the error says what is missing."""
     hide = 'mount --bind /dev/null "$0" && exec "$@"'
     tool = shutil.which("newuidmap", path="/usr/bin:/bin") or pytest.skip("not installed: uidmap")
     rootless.prefix = ["unshare", "--mount", "--", "sh", "-c", hide, tool, *IDS]
@@ -195,7 +195,7 @@ def test_without_the_programs(rootless, make, home):
     ],
     ids=["uid", "gid", "groups", "root's id", "devices of the network"],
 )
-def test_what_a_user_may_not(rootless, make, changes, words):
+def test_operations_that_a_user_may_not_do(rootless, make, changes, words):
     result = rootless.run(make(changes))
     assert result.code == 1 and (words in result.said or "newuidmap" in result.said and words == "uid_map"), result
 
@@ -231,7 +231,7 @@ def test_a_source_that_root_alone_may_enter(rootless, make, scratch):
     assert result.code == 1 and str(closed / "in") in result.said and "EACCES" in result.said, result
 
 
-def test_an_own_network(rootless, make):
+def test_a_new_network_namespace(rootless, make):
     bundle = make({"/linux/namespaces/-": {"type": "network"}}, ["sh", "-c", "ls /sys/class/net; cat /sys/class/net/lo/operstate"])
     for mount in bundle.config["mounts"]:
         if mount["destination"] == "/sys":
@@ -253,8 +253,8 @@ def test_further_devices_are_bound(rootless, make):
     assert result.code == 1 and "/dev/nothing" in result.said, result
 
 
-def test_a_rootfs_of_another(rootless, make):
-    """root's files appear as nobody's and are readable; writing to them fails in the kernel."""
+def test_a_rootfs_of_another_user(rootless, make):
+    """Files of root appear as those of nobody and are readable; the kernel refuses to write to them."""
     bundle = make({"/root/readonly": False}, ["sh", "-c", "stat -c %u /bin/busybox; touch /etc/x"])
     subprocess.run(["chown", "-R", "-h", "0:0", bundle.rootfs], check=True)
     result = rootless.run(bundle)
@@ -274,7 +274,7 @@ def test_a_filter(rootless, make):
         assert "Function not implemented" in rootless.run(bundle).err
 
 
-# ---- cgroups: none of them is ours
+# ---- cgroups: none of them belongs to the user
 
 
 @pytest.mark.parametrize(
@@ -303,12 +303,12 @@ def test_without_limits_there_is_no_cgroup(rootless, make):
 
 
 def test_device_rules_are_beyond_us(rootless, make):
-    """Callers send `deny all` along; the devices are bound from the host one by one anyway."""
+    """Callers always send `deny all`; the devices are bound from the host one by one anyway."""
     assert rootless.run(make({"/linux/resources": {"devices": [{"allow": False, "access": "rwm"}]}})).code == 0
 
 
 def test_delegated_by_hand(rootless, make, token):
-    """A cgroup that was given to the user, on v1 of the pids controller alone, is a place for limits."""
+    """A cgroup that was delegated to the user, with only the pids controller on v1, can have limits."""
     layout = hierarchies.layout()
     if "pids" not in layout.mounts:
         pytest.skip("this machine's pids controller is not one of cgroup v1")
@@ -323,14 +323,14 @@ def test_delegated_by_hand(rootless, make, token):
 
 
 def test_as_strict_as_root(rootless, make):
-    """--rootless=false: a missing cgroup is never borne."""
+    """--rootless=false: a missing cgroup is always an error."""
     result = rootless.run(make(), globals=("--rootless", "false"))
     assert result.code == 1 and "cgroup" in result.said, result
 
 
 @pytest.mark.parametrize(("options", "ours"), [([], False), (["--pid", "--fork", "--mount-proc"], True)], ids=["the host's", "our own"])
-def test_whose_systemd_pid_1_would_be(options, ours):
-    """root in podman's user namespace uses the user's systemd; root in a system container uses the one that is its pid 1."""
+def test_which_systemd_is_used(options, ours):
+    """root in podman's user namespace uses the systemd of the user; root in a system container uses the one that is its pid 1."""
     code = "from pyrunc.cgroup import hierarchies; print(hierarchies.pid_1_is_in_our_userns())"
     argv = ["unshare", "--user", "--map-root-user", *options, "/usr/bin/python3", "-c", code]
     done = subprocess.run(argv, env={"PYTHONPATH": str(harness.ROOT / "runtime")}, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""seal.py: the steps of CVE-2019-5736 against a sealed interpreter, and the results of the three ways of sealing."""
+"""seal.py: the steps of CVE-2019-5736 against a sealed interpreter, and the results of the three methods of sealing."""
 
 import ctypes
 import errno
@@ -23,7 +23,7 @@ PYTHON = "/usr/bin/python3"
 WAYS = {"overlay": seal.OVERLAY, "memfd": seal.MEMFD, "unnamed": seal.UNNAMED}
 SEALS = kernel_constants.F_SEAL_SEAL | kernel_constants.F_SEAL_SHRINK | kernel_constants.F_SEAL_GROW | kernel_constants.F_SEAL_WRITE
 
-# A launcher that seals itself in one way only, then says what it is and waits for a line.
+# A launcher that seals itself with one method, then describes itself and waits for a line.
 LAUNCHER = """
 import sys
 sys.path.append(%r)
@@ -39,7 +39,7 @@ posix.read(0, 1)
 
 @pytest.fixture(scope="module")
 def interpreter():
-    """Path and hash of the host's interpreter: the hash is compared when all is over."""
+    """The path of the host's interpreter; its hash is compared at the end."""
     path = os.path.realpath(PYTHON)
     before = hashlib.sha256(open(path, "rb").read()).hexdigest()
     yield path
@@ -72,14 +72,14 @@ def sealed(request, tmp_path, interpreter):
     made.end()
 
 
-def test_it_executes_itself_once_with_the_same_words(sealed):
-    assert (sealed.was, sealed.now) == (True, True)  # the line comes from the second run, which finds itself sealed
+def test_it_executes_itself_once_with_the_same_arguments(sealed):
+    assert (sealed.was, sealed.now) == (True, True)  # the second run, which is sealed, writes the line
     assert sealed.argv[1:] == ["create", "-x", "id"] and sealed.argv[0].endswith("/launcher.py")
     assert sealed.executable == PYTHON
     assert sealed.exe.startswith({"overlay": "/python3", "memfd": "/memfd:pyrunc", "unnamed": "/"}[sealed.way])
 
 
-def test_the_environment_is_the_callers_to_the_byte(sealed):
+def test_the_environment_is_exactly_the_callers(sealed):
     assert open("/proc/%d/environ" % sealed.pid, "rb").read() == b"A=b\0LANG=C\0"
 
 
@@ -88,14 +88,14 @@ def test_it_is_the_same_program(sealed, interpreter):
 
 
 @pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_APPEND])
-def test_while_it_runs_nobody_opens_it_for_writing(sealed, flags):
+def test_it_cannot_be_opened_for_writing_while_it_runs(sealed, flags):
     with pytest.raises(OSError) as failed:
         os.open(sealed.path, flags)
     assert failed.value.errno in (errno.EROFS, errno.EPERM, errno.ETXTBSY)
 
 
-def test_what_was_opened_while_it_ran_is_not_the_hosts_file(sealed, interpreter):
-    """The move of the exploit: an O_PATH descriptor now, O_WRONLY through /proc/self/fd when ETXTBSY is over."""
+def test_a_file_that_was_opened_while_it_ran_is_not_the_hosts(sealed, interpreter):
+    """The exploit opens an O_PATH descriptor now, and O_WRONLY through /proc/self/fd once ETXTBSY is over."""
     held = os.open(sealed.path, os.O_PATH)
     assert not os.path.samestat(os.fstat(held), os.stat(interpreter))
     sealed.end()
@@ -111,7 +111,7 @@ def test_what_was_opened_while_it_ran_is_not_the_hosts_file(sealed, interpreter)
         for change in (lambda: os.write(fd, b"x"), lambda: os.ftruncate(fd, 0), lambda: os.ftruncate(fd, 1 << 30)):
             with pytest.raises(PermissionError):
                 change()
-    else:  # the unnamed copy was that process's alone: nobody will run it again, and it can't be given a name
+    else:  # only that process used the unnamed copy: it is not executed again, and it can't get a name
         assert os.fstat(fd).st_nlink == 0
         with pytest.raises(OSError) as failed:
             os.link("/proc/self/fd/%d" % fd, "/run/pyrunc-linked", follow_symlinks=True)
@@ -134,7 +134,7 @@ def test_no_mount_call_makes_it_writable(tmp_path, interpreter, way):
 
 
 def _attack(path, target):
-    """0 when every way to a writable descriptor was refused; the number of the one that worked."""
+    """0 if every way to get a writable descriptor was refused; otherwise the number of the one that worked."""
     _syscalls.mount(None, "/", None, constants.MS_REC | constants.MS_PRIVATE, None)
     open(target, "w").close()
     moves = (_remount, _remount_bind, _clone_and_clear, _reconfigure)
@@ -176,7 +176,7 @@ def _reconfigure(path, target):
         _syscalls.fsconfig(fd, constants.FSCONFIG_CMD_RECONFIGURE, None, None, 0)
 
 
-def test_memory_of_a_sealed_memfd_can_not_be_changed(tmp_path, interpreter):
+def test_memory_of_a_sealed_memfd_cannot_be_changed(tmp_path, interpreter):
     sealed = Sealed(tmp_path, "memfd")
     fd = os.open(sealed.path, os.O_RDONLY)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -194,7 +194,7 @@ def test_this_process_is_not(interpreter):
     assert seal.is_sealed() is False
 
 
-def test_the_environment_is_not_asked(tmp_path, interpreter):
+def test_the_environment_is_not_consulted(tmp_path, interpreter):
     script = tmp_path / "ask.py"
     script.write_text("import sys; sys.path.append(%r)\nfrom pyrunc import seal\nsys.exit(seal.is_sealed())" % RUNTIME)
     env = {name: "1" for name in ("_LIBCONTAINER_CLONED_BINARY", "PYRUNC_SEALED", "SEALED", "_PYRUNC_SEALED")}
@@ -206,7 +206,7 @@ def test_the_environment_is_not_asked(tmp_path, interpreter):
     [0, kernel_constants.F_SEAL_WRITE, kernel_constants.F_SEAL_SEAL, kernel_constants.F_SEAL_GROW, kernel_constants.F_SEAL_SHRINK],
 )
 def test_a_tmpfs_file_without_all_seals(tmp_path, missing):
-    """A memfd has no link either way, which is safe by itself; a file with a name on a tmpfs is safe by its seals alone, and has none."""
+    """A memfd has no link in any case, which is safe by itself; a file with a name on a tmpfs would need seals, and has none."""
     fd = os.memfd_create("pyrunc", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     fcntl.fcntl(fd, kernel_constants.F_ADD_SEALS, SEALS & ~missing)
     assert _syscalls.is_sealed_file(fd) is True
@@ -216,8 +216,8 @@ def test_a_tmpfs_file_without_all_seals(tmp_path, missing):
         os.unlink(file.name)
 
 
-def test_a_read_only_overlay_with_a_path_is_no_seal(tmp_path):
-    """The root of a read-only container of docker looks like that; it has an upper layer and can be remounted."""
+def test_a_read_only_overlay_with_a_path_is_not_a_seal(tmp_path):
+    """The root of a read-only Docker container looks like this; it has an upper layer and can be remounted."""
     for name in ("lower", "upper", "work", "merged"):
         (tmp_path / name).mkdir()
     (tmp_path / "lower/file").write_text("x")
@@ -239,7 +239,7 @@ def test_a_read_only_overlay_with_a_path_is_no_seal(tmp_path):
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_no_way_left_is_a_failure_of_the_step(tmp_path, interpreter):
+def test_without_any_method_the_step_fails(tmp_path, interpreter):
     with pytest.raises(AssertionError):
         Sealed(tmp_path, "none of them")
 
@@ -257,7 +257,7 @@ def test_the_failure_names_call_and_errno(monkeypatch):
 
 
 def test_a_directory_with_colons_and_backslashes(tmp_path, interpreter):
-    """Both mean something in lowerdir="""
+    """Both have a meaning in lowerdir="""
     folder = tmp_path / "a:b\\c"
     folder.mkdir()
     python = folder / "python3"
@@ -286,7 +286,7 @@ def test_standard_library_is_found_again(tmp_path, interpreter):
 
 
 def test_an_executable_in_the_root_directory(tmp_path, interpreter):
-    """No other directory is separate from /: the overlay is not possible, and the next method is tried."""
+    """Its directory is / itself, so an overlay is not possible, and the next method is tried."""
     python = "/pyrunc-test-python%d" % os.getpid()
     shutil.copy(interpreter, python)
     code = "import sys; sys.path.append(%r)\nfrom pyrunc import seal\nseal.sealed_file(seal.OVERLAY)" % RUNTIME
@@ -299,11 +299,11 @@ def test_an_executable_in_the_root_directory(tmp_path, interpreter):
         os.unlink(python)
 
 
-# --- it is the running program that is sealed, not what its path leads to
+# --- the running program is sealed, not the file at its path
 
 
 def covered(tmp_path, way, replace):
-    """Runs a copy of the interpreter whose path leads to another file meanwhile. -> what the sealed file begins with."""
+    """Runs a copy of the interpreter while its path leads to another file. -> the end of the sealed file, and the errors."""
     folder = tmp_path / way
     folder.mkdir()
     python, other = folder / "python3", folder / "other"
@@ -317,7 +317,7 @@ def covered(tmp_path, way, replace):
         "fd = seal.sealed_file(seal.%s)\nposix.lseek(fd, -11, 2)\nposix.write(1, posix.read(fd, 11))" % (RUNTIME, way.upper())
     )
     started = str(python)
-    if replace == "mounted":  # `other` is what runs; an overlay of the directory would have the file below the mount
+    if replace == "mounted":  # `other` is running; an overlay of the directory would contain the file below the mount
         script = 'mount --make-rprivate / && mount --bind %s %s && exec %s -I -S -c "$0"' % (other, python, python)
         argv = ["unshare", "-m", "sh", "-c", script, code]
     else:
@@ -345,8 +345,8 @@ def test_the_copy_is_of_the_running_file(tmp_path, interpreter, replace, ends):
         assert len(out) == 11 and (out == b"another one") is ends, errors
 
 
-def test_the_compiled_launcher_runs_on_when_it_is_covered(tmp_path, static_launcher):
-    """The attack: the launcher that was started is mounted over an older one, which must not run the command."""
+def test_the_compiled_launcher_keeps_running_when_it_is_covered(tmp_path, static_launcher):
+    """The attack: the launcher is mounted over an older one, and that one must not run the command."""
     launcher = tmp_path / "pyrunc"
     shutil.copy("/bin/echo", launcher)
     script = 'mount --make-rprivate / && mount --bind "$0" "$1" && exec "$1" create --bundle /nowhere x'

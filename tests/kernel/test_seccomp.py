@@ -1,4 +1,4 @@
-"""seccomp: real filters, in forked children for single calls, and in containers for the complete path."""
+"""seccomp: real filters, in forked children for single calls, and in containers for the whole path."""
 
 import contextlib
 import ctypes
@@ -47,7 +47,7 @@ def allow(*rules, **more):
 
 
 def compiled(profile, tmp_path=None):
-    """(operation, program) of a profile, as the verbs make them."""
+    """(operation, program) of a profile, as the verbs create them."""
     entry = seccomp.plan({HERE: profile}, Ctx(config={}))
     run = Run(plans={"capabilities": {"nnp": False}}, root=str(tmp_path or "/proc/none/x"), call_helper=helper_process.call)
     seccomp.host_compile(entry, run)
@@ -55,7 +55,7 @@ def compiled(profile, tmp_path=None):
 
 
 def raw(number, *args):
-    """A system call without libc's ideas about it: the result, or minus errno."""
+    """A system call without the wrapper of libc: the result, or minus errno."""
     call = ctypes.CDLL(None, use_errno=True).syscall
     call.restype = ctypes.c_long
     result = call(ctypes.c_long(number), *[ctypes.c_ulong(a) for a in args])
@@ -94,7 +94,7 @@ def death_under(profile, function):
 @on_x86_64
 @pytest.mark.slow
 def test_the_kernel_agrees_with_the_simulator():
-    """Each rule has its own errno, so the result shows which one matched. getppid ignores arguments, so any may be passed."""
+    """Each rule has a different errno, so the result shows which one matched. getppid ignores its arguments, so any can be passed."""
     rng = random.Random(4)
     edges = [0, 1, 5, 2**31, 2**32 - 1, 2**32, 2**32 + 5, 2**63, 2**64 - 1]
     rules, numbers = [], itertools.count(200)
@@ -172,7 +172,7 @@ def test_trace_without_a_tracer_and_trap_with_a_handler():
 
 
 def known_names(last):
-    """Every call of this machine up to a number, by libseccomp's names."""
+    """The names that libseccomp has for all calls of this machine up to a number."""
     pyseccomp = pytest.importorskip("pyseccomp", reason="the test needs the Python package pyseccomp for the names")
     names = []
     for number in range(last + 1):
@@ -192,7 +192,7 @@ def test_calls_newer_than_the_profile_do_not_exist(default):
 
 
 @on_x86_64
-def test_a_profile_that_says_enosys_itself_is_left_alone():
+def test_a_profile_that_already_returns_enosys_is_left_alone():
     names = [name for name in known_names(439) if name != "getppid"]
     profile = {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "syscalls": [rule(names), errno_rule("mseal", 1)]}
     assert under(profile, lambda: [raw(GETPPID), raw(462), raw(461)]) == [-38, -1, -38]
@@ -281,7 +281,7 @@ CAT = ["/bin/cat", "/proc/self/status"]
 
 
 @pytest.mark.parametrize("nnp", [False, True])
-def test_it_is_in_force_from_its_place_on(pyrunc, make_bundle, no_leaks, nnp):
+def test_it_is_in_force_from_the_moment_it_is_loaded(pyrunc, make_bundle, no_leaks, nnp):
     profile = allow(rule(["mkdir", "mkdirat"], "SCMP_ACT_ERRNO", errnoRet=95))
     bundle = make_bundle({HERE: profile, "/process/noNewPrivileges": nnp}, args=harness.WAIT_FOR_TERM)
     id = pyrunc.create(bundle)
@@ -300,7 +300,7 @@ def test_it_is_in_force_from_its_place_on(pyrunc, make_bundle, no_leaks, nnp):
 
 @pytest.mark.parametrize("nnp", [False, True])
 def test_a_tight_profile(pyrunc, make_bundle, no_leaks, nnp):
-    """Nothing of what prepares a process (setuid, capset, prctl, chdir, ...) is in it: all that comes before the filter."""
+    """It lacks all calls that prepare a process (setuid, capset, prctl, chdir, ...): they happen before the filter is loaded."""
     profile = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule(NEEDED)]}
     changes = {HERE: profile, "/process/noNewPrivileges": nnp, "/process/user": {"uid": 1000, "gid": 1000, "additionalGids": [5]}}
     result = pyrunc.run(make_bundle(changes, args=CAT))
@@ -310,7 +310,7 @@ def test_a_tight_profile(pyrunc, make_bundle, no_leaks, nnp):
 
 
 @pytest.mark.parametrize("nnp", [False, True])
-def test_a_profile_under_which_nothing_can_start(pyrunc, make_bundle, no_leaks, nnp):
+def test_a_profile_that_lets_nothing_start(pyrunc, make_bundle, no_leaks, nnp):
     changes = {HERE: {"defaultAction": "SCMP_ACT_KILL"}, "/process/noNewPrivileges": nnp}
     result = pyrunc.run(make_bundle(changes))
     assert result.code == 1 and "the seccomp profile answers execve with KILL_THREAD" in result.said and HERE in result.said, result
@@ -320,7 +320,7 @@ def test_a_profile_under_which_nothing_can_start(pyrunc, make_bundle, no_leaks, 
 def test_a_profile_that_kills_one_of_our_last_steps(pyrunc, make_bundle, no_leaks, nnp):
     killed = rule(["setresuid", "close_range"], "SCMP_ACT_KILL_PROCESS")
     result = pyrunc.run(make_bundle({HERE: allow(killed), "/process/noNewPrivileges": nnp}))
-    assert result.code == 0, "they come before the filter: %r" % result
+    assert result.code == 0, "they happen before the filter is loaded: %r" % result
 
 
 def test_the_profile_of_docker(pyrunc, make_bundle, no_leaks):
@@ -347,7 +347,7 @@ def test_a_damaged_cache_never_gives_a_wrong_filter(pyrunc, make_bundle, no_leak
 
 
 class Agent:
-    """Answers one kind of call: a thread at a listening socket. `received`: (the state, the listener's descriptor) of each connection."""
+    """Answers one kind of call: a thread with a listening socket. `received`: (the state, the listener's descriptor) of each connection."""
 
     def __init__(self, path, answer):
         self.path = str(path)
@@ -384,7 +384,7 @@ class Agent:
                 return
             id, pid, _flags, number, _arch, _ip, *args = NOTIF.unpack(request)
             self.calls.append((number, pid))
-            with contextlib.suppress(OSError):  # the caller went away while it was asked
+            with contextlib.suppress(OSError):  # the caller ended while its call was pending
                 fcntl.ioctl(fd, NOTIF_SEND, RESPONSE.pack(id, *self.answer(number, args)))
 
     def close(self):
@@ -436,7 +436,7 @@ def test_the_listener_answers(pyrunc, make_bundle, no_leaks, agent, nnp):
 
 @pytest.mark.parametrize("nnp", [False, True])
 def test_our_own_last_steps_may_be_notified(pyrunc, make_bundle, no_leaks, agent, nnp):
-    """read, close, execve, setresuid, capset go to the agent, who lets them pass (SECCOMP_USER_NOTIF_FLAG_CONTINUE)."""
+    """read, close, execve, setresuid and capset go to the agent, which lets them continue (SECCOMP_USER_NOTIF_FLAG_CONTINUE)."""
     one = agent("steps%d" % nnp, lambda number, args: (0, 0, 1))
     names = ("read", "close", "execve", "setresuid", "capset", "close_range", "prctl")
     changes = {HERE: notifying(one, names, flags=["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]), "/process/noNewPrivileges": nnp}

@@ -1,7 +1,7 @@
-"""Under the container's filter the runtime needs no call except the unavoidable one: only execve has to be allowed.
+"""Under the filter of the container the runtime needs no calls except the unavoidable one: only execve has to be allowed.
 
 `pytest tests/kernel/test_seccomp_sweep.py --runtime /usr/bin/crun` shows what another runtime needs; tools/filter_sweep.py writes the
-table of docs/seccomp-sweep.md.
+table in docs/seccomp-sweep.md.
 """
 
 import pathlib
@@ -37,12 +37,12 @@ def sweep(runtime_path, scratch, program):
 @pytest.mark.parametrize("how", seccomp_sweep.HOWS)
 @pytest.mark.parametrize("place", seccomp_sweep.PLACES)
 def test_without_a_denied_call_it_starts(sweep, place, how):
-    """The positive control: with everything allowed the same container starts, on any runtime."""
+    """The positive control: with everything allowed, the same container starts with any runtime."""
     assert not sweep().starts((), "EPERM", place, how)
 
 
 @pytest.mark.parametrize("how", seccomp_sweep.HOWS)
-def test_what_hangs_has_not_started(sweep, how, tmp_path, monkeypatch):
+def test_a_runtime_that_hangs_has_not_started(sweep, how, tmp_path, monkeypatch):
     monkeypatch.setattr(seccomp_sweep, "SECONDS", 0.5)
     (tmp_path / "hangs").write_text('#!/bin/sh\ncase $* in *" delete "*) exit 0;; esac\nexec sleep 1000\n')
     (tmp_path / "hangs").chmod(0o755)
@@ -55,8 +55,8 @@ def test_what_hangs_has_not_started(sweep, how, tmp_path, monkeypatch):
 @pytest.mark.parametrize("how", seccomp_sweep.HOWS)
 @pytest.mark.parametrize("action", seccomp_sweep.ACTIONS)
 @pytest.mark.parametrize("place", seccomp_sweep.PLACES)
-def test_a_profile_of_the_programs_own_calls(sweep, place, action, how, rights):
-    """As recorded from the program alone: neither a write nor a read is in it."""
+def test_a_profile_with_only_the_calls_of_the_program(sweep, place, action, how, rights):
+    """As recorded from the program alone: it has neither write nor read."""
     assert not sweep(**rights).starts(None, action, place, how)
 
 
@@ -64,7 +64,7 @@ def test_a_profile_of_the_programs_own_calls(sweep, place, action, how, rights):
 @pytest.mark.parametrize("place", seccomp_sweep.PLACES)
 @pytest.mark.parametrize("call", ["write", "read", "close", "capset", "rt_sigaction", "close_range", "getcwd", "newfstatat"])
 def test_one_call_is_denied(sweep, place, action, call):
-    """Those that a choice of ours depends on (csrc/filter.c), each alone; and some that other runtimes need."""
+    """Calls that decisions in csrc/filter.c depend on, one at a time, and some that other runtimes need."""
     made = sweep()
     assert {how: made.starts((call,), action, place, how) for how in seccomp_sweep.HOWS} == dict.fromkeys(seccomp_sweep.HOWS, "")
 

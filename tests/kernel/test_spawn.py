@@ -1,4 +1,4 @@
-"""spawn(): a process created inside the namespaces of another one, and what can be seen of it from there."""
+"""spawn(): a process created inside the namespaces of another one, and what is visible of it there."""
 
 import errno
 import os
@@ -72,7 +72,7 @@ def runs(joins, what, *before_exec, **kw):
     return text, status
 
 
-def test_it_is_born_inside_and_its_status_is_ours(container):
+def test_it_is_created_inside_and_returns_its_status_to_us(container):
     text, status = runs(((container.pidfd, JOINED),), "echo $$; hostname; readlink /proc/self/ns/pid; exit 7")
     pid, name, namespace = text.split()
     assert status == 7
@@ -81,7 +81,7 @@ def test_it_is_born_inside_and_its_status_is_ours(container):
     assert namespace == os.readlink("/proc/%d/ns/pid" % container.pid)
 
 
-def test_namespaces_one_by_one(container):
+def test_single_namespaces(container):
     kinds = {"uts": constants.CLONE_NEWUTS, "mnt": constants.CLONE_NEWNS}
     fds = [(os.open("/proc/%d/ns/%s" % (container.pid, name), os.O_RDONLY), kind) for name, kind in kinds.items()]
     text, _ = runs(tuple(fds), "hostname; readlink /proc/self/ns/mnt /proc/self/ns/pid || ls -d /proc/1")
@@ -97,16 +97,16 @@ def test_new_namespaces_for_the_process_alone():
     assert uts != os.readlink("/proc/self/ns/uts")
 
 
-def test_only_the_agreed_descriptors_get_in(container):
+def test_only_the_given_descriptors_are_passed_on(container):
     leak = os.open("/etc", os.O_RDONLY)
     os.set_inheritable(leak, True)
     text, _ = runs(((container.pidfd, JOINED),), "ls /proc/self/fd", ("CLOSE", b""))
     os.close(leak)
-    assert text.split() == ["0", "1", "2", "3"]  # the last one is ls's own
+    assert text.split() == ["0", "1", "2", "3"]  # the last one belongs to ls
 
 
 def test_preserved_descriptors_are_left():
-    """The runner may have any descriptors from 3 on, so they are set up in a separate child."""
+    """The test run may have any descriptors from 3 on, so they are set up in a separate child."""
 
     def spawn():
         for fd in (3, 4):
@@ -124,7 +124,7 @@ def test_preserved_descriptors_are_left():
 
 @pytest.fixture
 def waiting(container):
-    """A process that has joined and waits in SYNC: what a container's root could look at."""
+    """A process that has joined and waits in SYNC, which root in the container could inspect."""
     os.environ["HOSTSECRET"] = "a-word-that-nobody-else-has"
     spawned = Spawned(((container.pidfd, JOINED),), (("CHDIR", "/"), ("SYNC",), SHOW, ("EXEC", ("sh", "-c", "exit 0"), ())))
     assert spawned.record().kind == "S"
@@ -141,7 +141,7 @@ def test_arguments_and_environment_are_gone(waiting):
 
 
 def test_it_is_not_dumpable_and_has_one_thread(container):
-    """Files of a dumpable process belong to its user, of another one to root (proc(5))."""
+    """Files of a dumpable process belong to its user, those of any other process to root (proc(5))."""
     ops = (("IDS", 1234, 1234, b""), ("SYNC",), ("EXEC", ("/bin/true",), ()))
     spawned = Spawned(((container.pidfd, JOINED),), ops)
     assert spawned.record().kind == "S"
@@ -158,7 +158,7 @@ def test_no_directory_of_the_host_is_open(waiting):
 
 
 def test_the_heap_of_the_caller_is_not_in_it(waiting):
-    """The secret is in this process many times (environment, heap); no readable page of the child may have it."""
+    """This process has the secret in many places (environment, heap); no readable page of the child may contain it."""
     words = (b"a-word-that-nobody-else-has", b"test_the_heap_of_the_caller_is_not_in_it")
     seen = 0
     with open("/proc/%d/mem" % waiting.pid, "rb", 0) as memory, open("/proc/%d/maps" % waiting.pid) as maps:
@@ -179,7 +179,7 @@ def test_our_own_memory_is_untouched_afterwards(container):
     before = [bytes([i % 256]) * 5000 for i in range(200)]
     runs(((container.pidfd, JOINED),), ":")
     assert before == [bytes([i % 256]) * 5000 for i in range(200)]
-    pid, fd = _syscalls.clone3(0)  # and the next child of ours has its heap again
+    pid, fd = _syscalls.clone3(0)  # the next child has its heap again
     if pid == 0:
         os._exit(0 if len(before) == 200 and before[7] == b"\7" * 5000 else 1)
     assert os.waitpid(pid, 0)[1] == 0
@@ -206,7 +206,7 @@ def test_a_namespace_whose_init_has_died(container):
 
 
 def test_before_runs_in_the_callers_namespaces(container):
-    """A write to a file that only this side has: cgroup.procs of version 1 and the LSM's attributes are written so."""
+    """A write to a file that only this side can reach; cgroup.procs of version 1 and LSM attributes are written this way."""
     pid = os.getpid()
     proc = os.open("/proc", os.O_PATH)
     text, _ = runs(((container.pidfd, JOINED),), "cat /proc/self/oom_score_adj", before=(("WRITE", proc, "self/oom_score_adj", b"500"),))
@@ -240,7 +240,7 @@ def test_into_a_cgroup_of_version_2(container):
 
 
 def test_no_signal_handler_of_python_runs_in_it(container):
-    """Signals are blocked over the clone, and dispositions are default in the child."""
+    """Signals are blocked during the clone, and the child has the default dispositions."""
     spawned = Spawned(((container.pidfd, JOINED),), (("SYNC",), ("EXEC", ("/bin/true",), ())))
     assert spawned.record().kind == "S"
     text = open("/proc/%d/status" % spawned.pid).read()
@@ -249,7 +249,7 @@ def test_no_signal_handler_of_python_runs_in_it(container):
     assert spawned.end()[1] == -signal.SIGTERM
 
 
-def test_arguments_are_checked_before_anything_is_made():
+def test_arguments_are_checked_before_anything_is_created():
     exec_ = ("EXEC", ("/bin/true",), ())
     for ops, kw in (((("NNP",),), {}), ((), {}), ((exec_,), {"stdio": (1, 2)}), ((exec_,), {"before": (("NO",),)})):
         with pytest.raises((ValueError, TypeError)):

@@ -1,4 +1,4 @@
-"""The system calls of the extension on the real kernel: each called once successfully, and once with a failure."""
+"""The system calls of the extension on the real kernel: each is called once successfully and once with a failure."""
 
 import errno
 import os
@@ -44,7 +44,7 @@ def test_clone3_makes_namespaces(name):
     assert theirs != os.readlink("/proc/self/ns/" + file)
 
 
-def test_clone3_goes_on_in_python_as_pid_1_with_six_namespaces():
+def test_clone3_continues_in_python_as_pid_1_with_six_namespaces():
     flags = sum(getattr(constants, "CLONE_" + n) for n in ("NEWPID", "NEWNS", "NEWUTS", "NEWIPC", "NEWNET", "NEWCGROUP"))
     assert returns((), lambda: (os.getpid(), os.getppid()), flags=flags) == (1, 0)
 
@@ -75,7 +75,7 @@ def _child_with_pid(number):
 
 
 def test_hooks_of_the_interpreter_run_around_clone3():
-    """os.register_at_fork can't be undone, so in a child."""
+    """In a child, because os.register_at_fork can't be undone."""
 
     def look():
         seen = []
@@ -227,7 +227,7 @@ def test_close_range():
     fails_with(errno.EINVAL, "close_range", _syscalls.close_range, 2, 1, 0)
 
 
-def test_getcwd_raw_tells_what_is_unreachable(tmp_path):
+def test_getcwd_raw_shows_unreachable_directories(tmp_path):
     def look():
         fd = os.open("/usr", os.O_RDONLY)
         os.chroot(tmp_path)

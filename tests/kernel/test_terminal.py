@@ -1,4 +1,4 @@
-"""terminal and fds in their own root: the pty comes from the container's devpts, and no file of the image is trusted."""
+"""terminal and fds in a separate root: the pty comes from the container's devpts, and no file in the image is trusted."""
 
 import errno
 import fcntl
@@ -25,7 +25,7 @@ ENTRY = {"size": [24, 80], "socket": None, "uid": 1234}
 
 
 class Root:
-    """A root below `path` in a mount namespace of the caller's own, with a devpts and what `make` adds or spoils."""
+    """A root below `path` in a new mount namespace, with a devpts, after `make` has added or damaged something."""
 
     def __init__(self, path, devpts=True, make=None):
         os.unshare(constants.CLONE_NEWNS)
@@ -51,7 +51,7 @@ def describe(fd):
 
 
 def opened(path, make=None, entry=ENTRY, look=None, **more):
-    """In the child: a session, terminal.init_open, then what is seen; or the failure."""
+    """In the child: starts a session and calls terminal.init_open; returns what is then visible, or the failure."""
     root = Root(path, make=make, **more)
     theirs, ours = socket.socketpair()
     run = root.run(ours.detach())
@@ -59,7 +59,7 @@ def opened(path, make=None, entry=ENTRY, look=None, **more):
     try:
         terminal.init_open(entry, run)
     except StepFailure as e:
-        assert os.listdir("/proc/self/fd") and "console" in run.fds, "the socket is closed with the process, not before"
+        assert os.listdir("/proc/self/fd") and "console" in run.fds, "the socket is only closed when the process ends"
         return {"words": e.words, "pointer": e.pointer, "errno": e.errno, "path": e.path}
     data, control, _flags, _address = theirs.recvmsg(100, socket.CMSG_SPACE(64))
     ((_level, _kind, raw),) = control
@@ -101,7 +101,7 @@ def test_the_terminal_of_a_container(tmp_path):
     assert seen["size"] == [24, 80]
     assert seen["message"] == "/dev/ptmx" and seen["eof"] == ""
     assert seen["leader"] is True and seen["left"] is False
-    assert seen["fds"] == ["0", "ptmx"]  # the container's own instance, not one pty of the host's
+    assert seen["fds"] == ["0", "ptmx"]  # the instance of the container, not a pty of the host
     assert seen["console"] == [True, 136, True]
     assert seen["typed"] == "typed\n" and seen["shown"] == "typed\nshown\n"
 
@@ -124,7 +124,7 @@ def existing_mount(root):
 
 
 @pytest.mark.parametrize("make", [existing_file, existing_node, existing_mount])
-def test_what_may_stand_at_dev_console(tmp_path, make):
+def test_what_may_be_at_dev_console(tmp_path, make):
     assert child(tmp_path, make=make)["console"] == [True, 136, True]
     if make is existing_file:
         assert (tmp_path / "root/dev/console").read_text() == "image's"
@@ -138,7 +138,7 @@ def victim(tmp_path):
 
 @pytest.mark.parametrize("target", ["victim", "created", "inside"])
 def test_dev_console_as_a_link(tmp_path, target):
-    """CVE-2026-88264, CVE-2025-52565: neither followed nor made."""
+    """CVE-2026-88264, CVE-2025-52565: it is neither followed nor created."""
     outside = victim(tmp_path)
     place = "/marker" if target == "inside" else str(outside / target)
 
@@ -191,14 +191,14 @@ def part_of_a_devpts(root):
 
 
 @pytest.mark.parametrize("make", [None, fake_file, fake_fifo, fake_node, fake_links, host_devpts_by_link, part_of_a_devpts])
-def test_no_devpts_of_its_own(tmp_path, make):
+def test_no_new_devpts(tmp_path, make):
     seen = child(tmp_path, devpts=False, make=make)
     assert "words" in seen, seen
     assert seen["words"].startswith("cannot open a terminal in the container") and seen["pointer"] == "/process/terminal"
     assert seen["path"] == "/dev/pts/ptmx" or seen["errno"] == errno.ELOOP
 
 
-def test_a_ptmx_that_was_mounted_over(tmp_path):
+def test_a_ptmx_with_a_mount_over_it(tmp_path):
     def make(root):
         (root / "fake").write_text("")
         _syscalls.mount(str(root / "fake"), str(root / "dev/pts/ptmx"), None, constants.MS_BIND, None)
@@ -214,7 +214,7 @@ def test_without_a_mount_namespace_nothing_is_mounted(tmp_path):
         os.setsid()
         terminal.init_open(ENTRY, run)
         seen = [os.isatty(0), os.path.lexists(root.path / "dev/console")]
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the master goes with `theirs`
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the master is closed with `theirs`
         return seen
 
     assert staged.apart(look) == [True, False]
@@ -239,7 +239,7 @@ def as_null(root):
 
 
 def stdio(path, make, uid=0):
-    """In the child: stdin is the host's /dev/null, stdout a pipe, stderr a file. Returns what became of them."""
+    """In the child: stdin is the host's /dev/null, stdout a pipe, stderr a file. Returns their state after the verbs."""
     root = Root(path, make=make)
     read, write = os.pipe()
     log = os.open(root.path / "log", os.O_WRONLY | os.O_CREAT)
@@ -268,7 +268,7 @@ def stdio(path, make, uid=0):
     }
 
 
-def test_the_hosts_null_is_replaced_by_the_containers(tmp_path):
+def test_the_hosts_null_is_replaced_with_the_containers(tmp_path):
     seen = staged.apart(lambda: stdio(str(tmp_path / "root"), as_null, 77))
     assert seen == {
         "pipe": "to the pipe", "file": "to the file", "null": True, "owners": [0, 77, 0], "host": True, "read": "",
@@ -297,7 +297,7 @@ def null_directory(root):
     (root / "dev/null").mkdir()
 
 
-def test_owner_of_what_an_execed_process_inherits():
+def test_owner_of_descriptors_that_an_execed_process_inherits():
     def look():
         read, write = os.pipe()
         os.dup2(write, 1)
@@ -310,8 +310,8 @@ def test_owner_of_what_an_execed_process_inherits():
 
 
 @pytest.mark.parametrize("make", [null_link, null_file, null_fifo, null_zero, null_directory, None])
-def test_a_null_of_the_images_making(tmp_path, make):
-    """CVE-2026-88265: output ended in the image's file."""
+def test_a_fake_null_of_the_image(tmp_path, make):
+    """CVE-2026-88265: output used to end up in a file of the image."""
     seen = staged.apart(lambda: stdio(str(tmp_path / "root"), make))
     assert "/dev/null in the container" in seen["words"] and seen["path"] == "/dev/null"
     for name in ("marker", "dev/null"):
@@ -319,7 +319,7 @@ def test_a_null_of_the_images_making(tmp_path, make):
         assert not path.is_file() or path.read_text() == ""
 
 
-def test_what_is_kept_loses_close_on_exec():
+def test_kept_descriptors_lose_close_on_exec():
     def look():
         os.closerange(3, 50)
         fd = os.open("/dev/zero", os.O_RDONLY)
@@ -327,11 +327,11 @@ def test_what_is_kept_loses_close_on_exec():
         fds.init_stdio_owner({"keep": [3, 4], "listen": 0, "uid": 0}, Run())
         return [[number, os.get_inheritable(number)] for number in (fd, *inside)]
 
-    # the child of the stage has its socket somewhere below; what matters is that exactly two numbers from 3 on changed
+    # the child has its socket at some lower number; what matters is that exactly two numbers from 3 on changed
     kept = os.fork()
     if kept == 0:
         try:
             os._exit(look() != [[3, True], [4, True], [5, False]])
         finally:
-            os._exit(2)  # look() has raised; a second copy of the test run must not go on
+            os._exit(2)  # look() has raised; a second copy of the test run must not continue
     assert os.waitstatus_to_exitcode(os.waitpid(kept, 0)[1]) == 0

@@ -1,6 +1,6 @@
-"""A failure, or the death of the runtime, at every row of the timetable leaves nothing behind, and the id can be used again.
+"""A failure or the death of the runtime at any row of the timetable leaves nothing behind, and the id can be used again.
 
-The command runs in a child interpreter in which the call of one verb is replaced: by an error of the kernel, or by SIGKILL.
+The command runs in a child interpreter in which the call of one verb is replaced with a kernel error or SIGKILL.
 """
 
 import json
@@ -58,9 +58,9 @@ EVERYTHING = {
 }
 
 
-DEVICE = "w%xa" % os.getpid()  # the name of this run alone; PEER is its other end
+DEVICE = "w%xa" % os.getpid()  # a name that only this run uses; PEER is the other end
 PEER = DEVICE[:-1] + "b"
-# What else a part needs to have something to do, by the part: changes to the config. `terminal`, `notify` and `netdevs` get more below.
+# Changes to the config that a part needs to have something to do. `terminal`, `notify` and `netdevs` need more, see below.
 MORE = {
     "clocks": {"/linux/namespaces/-": {"type": "time"}, "/linux/timeOffsets": {"boottime": {"secs": 100, "nanosecs": 0}}},
     "idmaps": {
@@ -80,11 +80,11 @@ MORE = {
     "rdt": {"/linux/intelRdt": {"closID": DEVICE}},
     "host_mounts": {"/linux/namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}]},
 }
-# A verb that sends the listener of a filter can fail only where there is one.
+# A verb that sends the listener of a filter can only fail if there is one.
 NOTIFIES = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_NOTIFY"}]}
 
 
-# What comes after op_clone happens in a joined pid namespace only.
+# Steps after op_clone only happen in a joined pid namespace.
 CLONED = {(part, verb) for phase, part, verb, _ in order.CREATE if phase == "cloned"}
 
 
@@ -94,16 +94,16 @@ def rows_of(phases=None):
 
 
 def device():
-    """Makes it; a virtual one ends with the namespace that it was moved to."""
+    """Creates the device; a virtual device disappears with the namespace that it was moved to."""
     if not os.path.exists("/sys/class/net/" + DEVICE):
-        # its namespace may be on its way out: then the peer is still here, and takes the device along
+        # its namespace may still be going away: then the peer still exists, and removing it removes the device
         subprocess.run(["ip", "link", "del", PEER], stderr=subprocess.DEVNULL, check=False)
         subprocess.run(["ip", "link", "add", DEVICE, "type", "veth", "peer", "name", PEER], check=True)
 
 
 @pytest.fixture
 def surroundings(tmp_path, monkeypatch):
-    """prepare(part, verb) -> (changes, options) with what the part needs of the host."""
+    """prepare(part, verb) -> (changes, options); also sets up what the part needs on the host."""
     opened, held = [], []
 
     def listening(name):
@@ -228,7 +228,7 @@ os._exit(cli.main(sys.argv[3:]))
 
 
 def tail_of(table):
-    """(position, "part.verb") of the operations that C carries out, but for the last one, which must be EXEC."""
+    """(position, "part.verb") of the operations that C carries out, except the last one, which must be EXEC."""
     names = ["%s.%s" % row[1:3] for row in table if row[0] == "tail"]
     return list(enumerate(names))[:-1]
 
@@ -245,7 +245,7 @@ def failing(runtime, table, position, *argv):
         runtime.root,
         *argv,
     ]
-    with harness.Capture() as err:  # not a pipe: a created container would hold it
+    with harness.Capture() as err:  # not a pipe: a created container would keep it open
         done = subprocess.run(
             command, stdout=subprocess.DEVNULL, stderr=err.file, timeout=harness.WATCHDOG, stdin=subprocess.DEVNULL, check=False
         )
@@ -255,7 +255,7 @@ def failing(runtime, table, position, *argv):
 @pytest.mark.parametrize(("position", "name"), tail_of(order.CREATE), ids=lambda x: x if isinstance(x, str) else "")
 def test_the_row_whose_operation_fails_is_named(pyrunc, no_leaks, make_bundle, position, name):
     if name == "engine.op_forget":
-        pytest.skip("init replaces it last of all, and it cannot fail")
+        pytest.skip("init replaces it at the very end, and it cannot fail")
     id = pyrunc.new_id()
     code, error = failing(pyrunc, "CREATE", position, "create", "--bundle", str(make_bundle()), id)
     if position > [row[1] for row in tail_of(order.CREATE)].index("engine.op_ready"):

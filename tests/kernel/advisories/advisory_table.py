@@ -1,7 +1,7 @@
 """The advisories that concern a runtime, one row per mechanism: (numbers, where it was found, mechanism). Data only.
 
-A test carries a number of its row in its name: `test_cve_2019_5736_…`, `test_ghsa_g54h_m393_cpwq_…`. Numbers of one row are the same
-mistake found again, in another program or by a lost fix.
+The name of a test contains a number from its row: `test_cve_2019_5736_…`, `test_ghsa_g54h_m393_cpwq_…`. The numbers in one row are the same
+mistake, found again in another program or after a fix was lost.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ADVISORIES = [
     (["CVE-2024-40635"], "containerd", "a large uid wraps to 0"),
     (["CVE-2022-36109", "CVE-2023-25173", "CVE-2022-2989", "CVE-2022-2990", "CVE-2022-2995"], "moby, containerd, podman, buildah, cri-o", "supplementary groups of somebody else come along"),
     (["CVE-2014-8989"], "kernel", "setgroups stays allowed where an ordinary user maps groups"),
-    # ---- the host's executable, descriptors
+    # ---- the executable of the host, descriptors
     (["CVE-2019-5736", "CVE-2020-14298", "GHSA-gxmr-w5mj-v8hh"], "runc, crun, youki", "the runtime's executable is reopened for writing"),
     (["CVE-2016-9962", "CVE-2020-14300", "GHSA-gp4j-w3vj-7299"], "runc", "descriptors of the joining process are reached through /proc"),
     (["CVE-2024-21626", "GHSA-xr7r-f8xq-vfvv"], "runc, youki", "a directory of the host stays open; cwd and program lead through it"),
@@ -49,7 +49,7 @@ ADVISORIES = [
     (["CVE-2025-47291", "GHSA-cxfp-7pvr-95ff"], "containerd", "a container is not in its cgroup, no limit holds"),
     # ---- filter
     (["CVE-2017-18367"], "libseccomp-golang", "arguments of one rule are joined by `or`"),
-    # ---- code and data of the image in the host's programs
+    # ---- code and data of the image in programs of the host
     (["CVE-2018-15664", "CVE-2019-14271"], "docker", "libraries and settings of the image are loaded"),
     (["CVE-2025-23266"], "NVIDIA toolkit, runc", "hooks on the host get the image's environment"),
     (["CVE-2026-84042"], "crun", "programs on the host are looked for where the image or the caller's directory has some"),
@@ -58,13 +58,13 @@ ADVISORIES = [
     (["CVE-2024-3154", "GHSA-2cgq-h8xw-2v5j"], "cri-o", "annotations set properties of the container's systemd unit"),
     (["CVE-2026-53488", "CVE-2026-53492", "CVE-2026-53489"], "containerd", "annotations name files and commands of the host"),
     (["CVE-2026-94603", "CVE-2026-57231"], "podman", "values of the host where the config leaves them open"),
-    # ---- the host's other users and processes
+    # ---- other users and processes of the host
     (["CVE-2020-15257", "CVE-2021-41103", "CVE-2021-41091", "CVE-2024-25621"], "containerd, moby", "abstract sockets, directories that others can enter"),
     (["CVE-2026-97029", "GHSA-f3p8-vr7v-gxf2"], "flatpak", "a signal reaches a group with processes outside"),
 ]  # fmt: skip
 
 
 def numbers_in(name: str) -> list[str]:
-    """The advisories that a test's name carries, as written in the table."""
+    """The advisories in the name of a test, spelled as in the table."""
     found = ["CVE-%s-%s" % pair for pair in re.findall(r"cve_(\d{4})_(\d+)", name)]
     return found + ["GHSA-%s-%s-%s" % words for words in re.findall(r"ghsa_(\w{4})_(\w{4})_(\w{4})", name)]

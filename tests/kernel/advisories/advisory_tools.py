@@ -1,4 +1,4 @@
-"""Helpers shared by the advisories' tests: mounts, links, an ordinary user's runtime. Command lines only."""
+"""Helpers shared by the tests of advisories: mounts, links, the runtime as an ordinary user. They only use the command line."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class Tried(harness.Result):
 
 
 class Harmless:
-    """The positive control: the same bundle, made harmless, works. Without it a test would pass for a runtime that rejects everything."""
+    """The positive control: the same bundle without the harm works. Otherwise a test would pass with a runtime that rejects everything."""
 
     def __init__(self, runtime: Runtime, make_bundle: Callable[..., Bundle]) -> None:
         self.runtime = runtime
         self.make_bundle = make_bundle
 
     def by(self, runtime: Runtime, make: Callable[..., Bundle]) -> Harmless:
-        """The same for the result of ordinary_user."""
+        """The same control for the result of ordinary_user."""
         return Harmless(runtime, make)
 
     def __call__(
@@ -64,8 +64,8 @@ class Harmless:
         prepare: Callable[[Bundle], object] | None = None,
         **kw: Option,
     ) -> Tried:
-        """Runs a twin of the bundle, with `changes` to its config, and prepare(twin) for its image: its program must run and succeed. To be
-        called before the image is made hostile, or with changes that make it harmless. Returns the Result, with `bundle`."""
+        """Runs a twin of the bundle with `changes` to its config, after prepare(twin) has changed its image. Its program must run and succeed.
+        Call it before the image becomes hostile, or with changes that make it harmless. Returns the Result, with `bundle`."""
         config = harness.patch(bundle.config, {"/linux/cgroupsPath": harness.ABSENT, **(changes or {})})
         config["process"]["args"] = ["/bin/sh", "-c", '"$@" && echo works', "sh", *config["process"]["args"]]
         twin = self.make_bundle(config=config)
@@ -76,23 +76,23 @@ class Harmless:
         return Tried(result, twin)
 
     def exec(self, id: str, *options: str, args: Sequence[str] = ("/bin/echo", "works"), **kw: Option) -> str:
-        """exec works in a container. Returns the program's output."""
+        """Checks that exec works in a container. Returns the output of the program."""
         result = self.runtime.call("exec", *options, id, *args, **kw)
         assert result.code == 0 and result.out, "not even a harmless exec works: %s" % result
         return result.out
 
 
 def ordinary_user(runtime: Runtime, make_bundle: MakeBundle, scratch: pathlib.Path) -> tuple[Runtime, Callable[..., Bundle]]:
-    """(the runtime as an ordinary user without subordinate ids, make(changes, args, config) -> a bundle of the user's)"""
+    """(the runtime as an ordinary user without subordinate ids, make(changes, args, config) -> a bundle that belongs to the user)"""
     prefix = ["setpriv", "--reuid=%d" % UID, "--regid=%d" % UID, "--clear-groups", "--"]
     if subprocess.run([*prefix, runtime.path, "--version"], capture_output=True).returncode:
-        pytest.skip("an ordinary user can't read the directory that the runtime lies in")
+        pytest.skip("an ordinary user can't read the directory of the runtime")
     home = scratch / "advisories"
     home.mkdir(exist_ok=True)
     os.chown(home, UID, UID)
     made = harness.Runtime(runtime.path, home / "state", runtime.token + "u", "")
     argv = made.argv
-    vars(made)["argv"] = lambda *args, globals=(): [*prefix, *argv(*args, globals=globals)]  # in place of the method
+    vars(made)["argv"] = lambda *args, globals=(): [*prefix, *argv(*args, globals=globals)]  # replaces the method
     made.env = {**runtime.env, "XDG_RUNTIME_DIR": str(home)}
 
     def make(changes: Mapping[str, Json] | None = None, args: Sequence[str] | None = None, config: Json = None) -> Bundle:

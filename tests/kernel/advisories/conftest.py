@@ -1,11 +1,12 @@
-"""Fixtures of the advisories' tests. They use only the command line, so that
+"""Fixtures for the tests of advisories. They use only the command line, so that
 
     pytest tests/kernel/advisories --runtime /usr/sbin/runc
 
-runs the same cases on any runtime. A test says what must not happen to the host and inside; how a runtime avoids it, by refusing or by
-doing it right, is left to it. So each test also shows that the same without the harm works (`harmless`); test_advisory_table.py runs
-them all on a runtime that refuses everything and on one that accepts everything, and none may pass. `host` checks at the end of each test that the directory outside (O) is as it was and that no mount is
-left; for pyrunc also no process, no cgroup and no state.
+runs the same cases on any runtime. A test says what must not happen on the host or in the container. How a runtime avoids it, by refusing
+or by doing it right, is up to the runtime. So each test also shows that the same setup without the harm works (`harmless`).
+test_advisory_table.py runs all of them on a runtime that refuses everything and on one that accepts everything, and none may pass. At the
+end of each test, `host` checks that the directory outside (O) has not changed and that no mount is left; with pyrunc also that no process,
+no cgroup and no state is left.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class Host:
-    """O: a directory of the host with the file `victim`. Prepared by the test, then `freeze()`."""
+    """O: a directory on the host with the file `victim`. The test prepares it and then calls `freeze()`."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory
@@ -70,7 +71,7 @@ class Host:
 
 @pytest.fixture(scope="session", autouse=True)
 def what_crun_needs(runtime_path: str) -> Iterator[None]:
-    """crun requires every version 1 controller of the kernel to be mounted if any is."""
+    """crun requires every version 1 controller of the kernel to be mounted if any of them is."""
     place = "/sys/fs/cgroup/hugetlb"
     wanted = os.path.basename(runtime_path) == "crun" and os.path.isdir("/sys/fs/cgroup/memory") and not os.path.ismount(place)
     if wanted:
@@ -87,7 +88,7 @@ def what_crun_needs(runtime_path: str) -> Iterator[None]:
 @pytest.fixture
 def runtime(runtime: Runtime) -> Runtime:
     """A shorter timeout: some runtimes hang in several of the tests."""
-    vars(runtime)["call"] = functools.partial(runtime.call, timeout=10)  # in place of the method
+    vars(runtime)["call"] = functools.partial(runtime.call, timeout=10)  # replaces the method
     return runtime
 
 
@@ -107,7 +108,7 @@ def host(runtime: Runtime, scratch: pathlib.Path, token: str) -> Iterator[Host]:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    if not runtime.is_pyrunc:  # the tests of faults are about hangs
+    if not runtime.is_pyrunc:  # the tests of faults cover hanging runtimes
         left = {kind: left[kind] for kind in left if kind == "mounts"}
     harness.sweep(token)
     assert not changed, "changed on the host: %s" % sorted(changed)
@@ -116,7 +117,7 @@ def host(runtime: Runtime, scratch: pathlib.Path, token: str) -> Iterator[Host]:
 
 @pytest.fixture
 def harmless(runtime: Runtime, make_bundle: MakeBundle) -> Harmless:
-    """The test's positive control (advisory_tools.Harmless)."""
+    """The positive control of the test (advisory_tools.Harmless)."""
     return Harmless(runtime, make_bundle)
 
 
@@ -131,7 +132,7 @@ def prober_path(scratch: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture
 def prober(prober_path: pathlib.Path) -> Callable[[Bundle], Bundle]:
-    """prober(bundle): the hostile program at /bin/prober of the image."""
+    """prober(bundle): installs the hostile program as /bin/prober in the image."""
 
     def put(bundle: Bundle) -> Bundle:
         shutil.copy(prober_path, bundle.rootfs / "bin/prober")
@@ -164,21 +165,21 @@ def swap() -> Iterator[Callable[[str, str], None]]:
 
 @pytest.fixture
 def listener(scratch: pathlib.Path) -> Iterator[Listener]:
-    """The caller's side of --console-socket."""
-    from test_console import Listener  # of tests/cli
+    """The caller's end of --console-socket."""
+    from test_console import Listener  # from tests/cli
 
     directory = scratch / "console"
     directory.mkdir(exist_ok=True)
     (directory / "console.sock").unlink(missing_ok=True)
     made = Listener(directory)
-    made.socket.settimeout(2)  # create has exited when the test receives
+    made.socket.settimeout(2)  # create has exited by the time the test receives
     yield made
     made.close()
 
 
 @pytest.fixture
 def no_dev(make_bundle: MakeBundle) -> Callable[..., Bundle]:
-    """no_dev(changes, args): a bundle without mounts at /dev, so that the image's own /dev stays visible."""
+    """no_dev(changes, args): a bundle without mounts at /dev, so that the /dev of the image stays visible."""
 
     def make(changes: Mapping[str, Json] | None = None, args: Sequence[str] | None = None, keep: Sequence[str] = ()) -> Bundle:
         base: Json = harness.BASE

@@ -50,7 +50,7 @@ ACCEPTS = "#!/bin/sh\nexit 0\n"
 @pytest.mark.slow
 @pytest.mark.parametrize("name, text", [("refuses", REFUSES), ("accepts", ACCEPTS)], ids=["refuses", "accepts"])
 def test_each_test_has_a_control(scratch, tmp_path, name, text):
-    """A runtime that refuses everything is safe and of no use, and one that says yes and does nothing is neither: no test may pass there."""
+    """A runtime that refuses everything is safe but useless, and one that accepts everything and does nothing is useless too: no test may pass with either."""
     runtime = scratch / name
     runtime.write_text(text)
     runtime.chmod(0o755)
@@ -61,4 +61,4 @@ def test_each_test_has_a_control(scratch, tmp_path, name, text):
     cases = list(xml.parse(report).getroot().iter("testcase"))
     assert done.returncode == 1 and {case.get("name").partition("[")[0] for case in cases} == set(named()), done.stdout
     passed = [case.get("name") for case in cases if case.find("failure") is None and case.find("error") is None]
-    assert passed == [], "no positive control: they pass, or are skipped, where nothing works"
+    assert passed == [], "no positive control: they pass, or are skipped, although nothing works"

@@ -13,7 +13,7 @@ OPEN = "for n in %s; do rm -f /node; mknod /node $n && (true </node) 2>/dev/null
 
 
 def closed():
-    """Devices that this machine has and no runtime allows by itself: the kernel's messages, memory, disks. As arguments of mknod(1)."""
+    """Devices of this machine that no runtime allows by default: kernel messages, memory, disks. As arguments of mknod(1)."""
     found = ["c 1 11", "c 1 1"]
     for name in sorted(os.listdir("/sys/class/block")):
         found.append("b " + harness.pathlib.Path("/sys/class/block", name, "dev").read_text().strip().replace(":", " "))
@@ -24,7 +24,7 @@ def closed():
     "rules", [harness.ABSENT, [], [{"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]], ids=["absent", "empty", "allow"]
 )
 def test_ghsa_g54h_m393_cpwq_devices_are_denied(runtime, make_bundle, harmless, rules):
-    """No rule at all, an empty list, a list that only allows: disks and memory stay closed."""
+    """No rules, an empty list, or a list that only allows: disks and memory stay inaccessible."""
     changes = {
         "/process/capabilities": {k: ["CAP_MKNOD", "CAP_SYS_RAWIO", "CAP_DAC_OVERRIDE"] for k in ("bounding", "effective", "permitted")}
     }
@@ -82,7 +82,7 @@ def test_cve_2023_25809_the_host_s_sys_bound_into_it(runtime, make_bundle, scrat
 
 
 def from_spec(runtime, make_bundle, script):
-    """What `spec` writes, with a program of ours."""
+    """The config that `spec` writes, with our own program."""
     bundle = make_bundle()
     (bundle.path / "config.json").unlink()
     runtime.ok("spec", "--bundle", bundle, cwd=bundle.path) if runtime.name != "crun" else runtime.ok("spec", cwd=bundle.path)
@@ -110,7 +110,7 @@ def test_cve_2022_0492_the_template_gives_no_way_to_release_agent(runtime, make_
 
 
 def test_cve_2025_47291_the_container_is_in_its_cgroup(runtime, make_bundle):
-    """In each hierarchy, before the program runs; and the limits read back."""
+    """In each hierarchy, before the program runs; and the limits are in the files."""
     limits = {"/linux/resources": {"pids": {"limit": 77}, "memory": {"limit": 64 << 20}, "cpu": {"shares": 333}}}
     bundle = make_bundle(limits, args=harness.WAIT_FOR_TERM)
     wanted = bundle.config["linux"]["cgroupsPath"]

@@ -1,4 +1,4 @@
-"""The image's own /dev: links, files and pipes in place of null, console, ptmx, pts and of /dev itself."""
+"""The /dev of the image: links, files and pipes in place of null, console, ptmx, pts and of /dev itself."""
 
 import os
 import select
@@ -13,7 +13,7 @@ from advisory_tools import bind, replace
 pytestmark = pytest.mark.kernel
 
 ROUNDS = 25
-DEVPTS = ("/dev/pts",)  # without it no terminal can be opened; the controls have it
+DEVPTS = ("/dev/pts",)  # no terminal can be opened without it; the controls have it
 
 
 def null_of(path, shape):
@@ -30,8 +30,8 @@ def null_of(path, shape):
 @pytest.mark.parametrize("shape", ["link", "file", "fifo", "1:5", "missing"])
 @pytest.mark.parametrize("dev", ["image", "bind"])
 def test_cve_2025_31133_the_cover_of_a_masked_file(runtime, no_dev, harmless, shape, dev):
-    """Masked is masked: what it says does not come out, what is written does not go in, and nothing else of the image changes."""
-    script = "{ timeout 2 cat /secret | head -c 6; echo lost >/secret & wait; stat -c %t:%T /secret; } >/result 2>/errors"  # no /dev/null: that is the image's
+    """A masked file is masked: it can't be read, writes do not reach it, and nothing else in the image changes."""
+    script = "{ timeout 2 cat /secret | head -c 6; echo lost >/secret & wait; stat -c %t:%T /secret; } >/result 2>/errors"  # without /dev/null: the one in the image is used
     bundle = no_dev({"/linux/maskedPaths": ["/secret"]}, args=["/bin/sh", "-c", script])
     control = harmless(bundle, prepare=lambda twin: (twin.rootfs / "secret").write_text("secret"))
     assert (control.bundle.rootfs / "result").read_text() == "1:3\n"
@@ -50,7 +50,7 @@ def test_cve_2025_31133_the_cover_of_a_masked_file(runtime, no_dev, harmless, sh
 
 
 def test_cve_2025_31133_a_race_for_a_shared_null(runtime, no_dev, harmless, swap):
-    """A sibling exchanges /dev/null in a /dev that both have."""
+    """A sibling exchanges /dev/null in a /dev that both share."""
     bundle = no_dev({"/linux/maskedPaths": ["/secret"]}, args=["/bin/sh", "-c", "cat /secret >/result; echo lost >/secret"])
     shared = bundle.path / "shared"
     shared.mkdir()
@@ -84,7 +84,7 @@ def read_all(fd):
 
 
 def console(runtime, bundle, listener):
-    """What the program with a terminal writes; None where create or start was refused."""
+    """What the program with a terminal writes; None if create or start was refused."""
     id = runtime.new_id()
     if runtime.call("create", "--bundle", bundle, "--console-socket", listener.path, id).code:
         return None
@@ -100,7 +100,7 @@ def console(runtime, bundle, listener):
 @pytest.mark.parametrize("shape", ["pts-link", "console-link", "console-file", "ptmx-file", "ptmx-directory", "ptmx-fifo"])
 @pytest.mark.parametrize("pts", [False, True], ids=["", "devpts"])
 def test_cve_2025_52565_the_console_is_a_terminal(runtime, no_dev, listener, shape, pts):
-    """/dev/console is a terminal of the container's own, 136:N, or there is no container."""
+    """/dev/console is a terminal of the container, 136:N, or there is no container."""
     keep = DEVPTS if pts else ()
     script = "stat -L -c 'console %t:%T' /dev/console; echo written >/dev/console"
     bundle, control = (no_dev({"/process/terminal": True}, ["/bin/sh", "-c", script], kept) for kept in (keep, DEVPTS))
@@ -138,7 +138,7 @@ def test_cve_2026_88264_a_console_that_leads_out(runtime, no_dev, listener, host
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["", "terminal"])
 def test_cve_2026_41579_a_dev_that_leads_out(runtime, no_dev, listener, host, harmless, terminal):
-    """No node, no link is made there, and the ptmx that is there stays."""
+    """No node and no link is created there, and an existing ptmx stays."""
     (host / "dev").mkdir()
     (host / "dev/ptmx").write_text("")
     host.freeze()
@@ -154,7 +154,7 @@ def test_cve_2026_41579_a_dev_that_leads_out(runtime, no_dev, listener, host, ha
 @pytest.mark.parametrize("shape", ["link", "file"])
 @pytest.mark.parametrize("stream", ["pipe", "file"])
 def test_cve_2026_88265_output_goes_to_the_caller(runtime, no_dev, harmless, shape, stream):
-    """Number 0 is the device number of pipes and files alike."""
+    """0 is the device number of pipes as well as files."""
     bundle = no_dev(args=["/bin/sh", "-c", "echo mine; echo mine >&2"])
     assert harmless(bundle).out == "mine\nworks\n"
     (bundle.rootfs / "marker").write_text("")

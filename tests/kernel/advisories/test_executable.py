@@ -1,4 +1,4 @@
-"""The host's executables and the descriptors of the runtime, as a hostile process of the container sees them through /proc."""
+"""The executables of the host and the descriptors of the runtime, as a hostile process in the container sees them through /proc."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from advisory_tools import SECRET
 
 pytestmark = pytest.mark.kernel
 
-ROUNDS = 30  # of exec beside a hostile process
+ROUNDS = 30  # of exec next to a hostile process
 PTRACE = ["CAP_SYS_PTRACE", "CAP_KILL", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_SETUID", "CAP_NET_ADMIN", "CAP_MKNOD"]
 
 
@@ -50,7 +50,7 @@ def test_cve_2019_5736_program_is_the_runtime(runtime, make_bundle, harmless, un
 
 
 def watching(runtime, bundle, capabilities, user):
-    """The hostile program as init; its lines go to /out of the image."""
+    """The hostile program as init; its output goes to /out in the image."""
     bundle.patch({
         "/process/args": ["/bin/sh", "-c", "exec /bin/prober watch /stop >/out 2>&1"],
         "/process/capabilities": {k: capabilities for k in ("bounding", "effective", "permitted")},
@@ -74,7 +74,7 @@ def findings(runtime, bundle, id):
 @pytest.mark.parametrize("program", ["/bin/true", *PROGRAMS])
 @pytest.mark.parametrize("capabilities", [[], PTRACE], ids=["", "ptrace"])
 def test_cve_2019_5736_nothing_to_write_to_during_exec(runtime, make_bundle, prober, host, harmless, unchanged, capabilities, program):
-    """Each executable that shows in /proc is opened for writing, at once and again when its process is gone."""
+    """Each executable that is visible in /proc is opened for writing, immediately and again when its process is gone."""
     bundle = prober(own_program(make_bundle()))
     bundle.outside = host.victim
     id = watching(runtime, bundle, capabilities, 0)
@@ -87,9 +87,9 @@ def test_cve_2019_5736_nothing_to_write_to_during_exec(runtime, make_bundle, pro
 @pytest.mark.parametrize("capabilities", [[], PTRACE], ids=["", "ptrace"])
 @pytest.mark.parametrize("user", [0, 1000])
 def test_cve_2016_9962_nothing_leads_out_during_exec(runtime, make_bundle, prober, host, harmless, capabilities, user):
-    """Root, directory and descriptors of the joining process, its environment; and ptrace."""
+    """The root, directory, descriptors and environment of the joining process, and ptrace."""
     if user and capabilities:
-        pytest.skip("an ordinary user's capabilities would have to be ambient: the case of root has them")
+        pytest.skip("capabilities of an ordinary user would have to be ambient; the case with root covers them")
     bundle = prober(make_bundle())
     bundle.outside = host.victim
     bundle.rootfs.chmod(0o777)
@@ -104,7 +104,7 @@ def test_cve_2016_9962_nothing_leads_out_during_exec(runtime, make_bundle, probe
 
 @pytest.mark.parametrize("capabilities", [[], PTRACE], ids=["", "ptrace"])
 def test_cve_2016_9962_nothing_leads_out_of_a_container_that_joins_the_pids(runtime, make_bundle, prober, host, harmless, capabilities):
-    """A container is made in the pid namespace of a hostile one, as in a pod that shares its processes."""
+    """A container is created in the pid namespace of a hostile one, as in a pod that shares its processes."""
     bundle = prober(make_bundle())
     bundle.outside = host.victim
     bundle.rootfs.chmod(0o777)
@@ -113,8 +113,10 @@ def test_cve_2016_9962_nothing_leads_out_of_a_container_that_joins_the_pids(runt
     id = watching(runtime, bundle, capabilities, 0)
     spaces = [{"type": kind} for kind in ("network", "ipc", "uts", "mount")]
     neighbour = make_bundle({"/linux/namespaces": [{"type": "pid", "path": "/proc/%d/ns/pid" % runtime.state(id)["pid"]}, *spaces]})
-    tried = harmless(neighbour, {"/process/args": ["/bin/sh", "-c", "echo /proc/[0-9]*"]})  # it opens no file, which would be a finding
-    assert len(tried.out.split()) > 1, "it sees the processes that it shares"
+    tried = harmless(
+        neighbour, {"/process/args": ["/bin/sh", "-c", "echo /proc/[0-9]*"]}
+    )  # it opens no files, because those would be findings
+    assert len(tried.out.split()) > 1, "it sees the processes of the shared namespace"
     for _ in range(ROUNDS):
         runtime.run(neighbour, env={**runtime.env, "HOSTSECRET": "1"})
     assert findings(runtime, bundle, id) == []
@@ -137,7 +139,7 @@ def test_cve_2024_21626_cwd_is_a_descriptor(runtime, make_bundle, host, harmless
 
 
 def test_cve_2024_21626_program_is_a_descriptor(runtime, make_bundle, host, harmless):
-    """A program by a way that leads through a descriptor of the host."""
+    """The path of the program leads through a descriptor of the host."""
     (host / "program").write_text("#!/bin/sh\necho %s\n" % SECRET)
     (host / "program").chmod(0o755)
     host.freeze()
@@ -157,7 +159,7 @@ def test_cve_2024_21626_exec_cwd_is_a_descriptor(runtime, waiting, host, harmles
 
 
 def test_cve_2024_21626_descriptors_of_a_created_init(runtime, waiting):
-    """No directory, no file of the host: what a created container waits with are pipes, sockets, anonymous files."""
+    """No directory or file of the host: while a created container waits, it has pipes, sockets and anonymous files."""
     id = runtime.create(waiting)
     folder = "/proc/%d/fd" % runtime.state(id)["pid"]
     led = {}

@@ -1,4 +1,4 @@
-"""Ids, groups and capabilities: the program has those of the config, and never root's by accident."""
+"""Ids, groups and capabilities: the program has those in the config, and never those of root by accident."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def sets(text):
     return {line.split()[0].rstrip(":"): int(line.split()[1], 16) for line in text.splitlines() if line.startswith("Cap")}
 
 
-# In the image the user named 1000 is root; a runtime that looks the number up as a name would become root.
+# In the image the user named 1000 is root; a runtime that looks up the number as a name would become root.
 LINES = "%s:x:0:0::/:/bin/sh\nroot:x:0:0::/:/bin/sh\n"
 
 
@@ -47,7 +47,7 @@ def test_cve_2022_29162_exec_cap_is_not_inheritable(runtime, make_bundle, user):
     changes = {"/process/capabilities": {k: ["CAP_KILL"] for k in ("bounding", "effective", "permitted")}}
     live = runtime.started(make_bundle(changes, args=harness.WAIT_FOR_TERM))
     seen = sets(runtime.ok("exec", "--user", user, "--cap", "CAP_SYS_ADMIN", live, "/bin/cat", "/proc/self/status").out)
-    assert (seen["CapInh"], seen["CapAmb"]) == (0, 0), "a program with file capabilities would raise it"
+    assert (seen["CapInh"], seen["CapAmb"]) == (0, 0), "a program with file capabilities could raise it"
 
 
 def test_cve_2022_29162_run_gives_nothing_inheritable(runtime, make_bundle):
@@ -56,7 +56,7 @@ def test_cve_2022_29162_run_gives_nothing_inheritable(runtime, make_bundle):
     assert (seen["CapInh"], seen["CapAmb"]) == (0, 0)
 
 
-# What is asked for, and the uids that the program may have; anything but 0 where 0 was not asked for. None: refused as well.
+# The requested user, and the uids that the program may have; never 0 unless 0 was requested. None: refusing it is fine too.
 FORMS = {
     "1": {1}, "1:2": {1}, "01": {1, None}, "1:": {1, None}, " 1": {1, None}, "+1": {1, None}, ":1": {None},
     "1a": {None}, "-1": {None}, "0x1": {1, None}, "4294967295": {None}, "1:1:1": {None}, "1_0": {None, 10}, "nosuchname": {None},
@@ -110,7 +110,7 @@ def test_cve_2022_36109_groups_of_exec(runtime, waiting):
 
 
 def test_cve_2014_8989_setgroups_is_denied_to_ordinary_users(runtime, make_bundle, scratch):
-    """A process that may drop a group gains the access that was denied to the group."""
+    """A process that can drop a group gains the access that is denied to the group."""
     user, make = ordinary_user(runtime, make_bundle, scratch)
     bundle = make(args=["/bin/sh", "-c", "cat /proc/self/setgroups"])
     result = user.run(bundle)

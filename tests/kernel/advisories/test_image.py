@@ -1,4 +1,4 @@
-"""Code, files and annotations of the image, and programs of the host: which are used, and with which environment."""
+"""Code, files and annotations of the image, and programs of the host: which of them are used, and with which environment."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from advisory_tools import ordinary_user
 
 pytestmark = pytest.mark.kernel
 
-# What a program of the host would load by name, were it in the image when it does: libraries, settings, parts of interpreters.
+# What a program of the host would load by name if it were inside the image: libraries, settings, parts of interpreters.
 LOADED = [
     *("etc/ld.so.preload", "etc/ld.so.cache", "etc/nsswitch.conf", "etc/host.conf", "etc/localtime", "etc/locale.alias", "etc/gai.conf"),
     *(
@@ -32,7 +32,7 @@ LOADED = [
 
 
 class Opened:
-    """inotify on files: which of them were opened since."""
+    """inotify on files: which of them have been opened since."""
 
     def __init__(self, paths):
         import ctypes
@@ -65,7 +65,7 @@ def planted(make_bundle):
 
 
 def test_cve_2019_14271_nothing_of_the_image_is_loaded(runtime, planted, harmless):
-    """create, start, exec as users that are and are not in passwd, and a failure whose report might want a source file."""
+    """create, start, exec as users that are and are not in passwd, and a failure whose report might need a source file."""
     bundle, watch = planted
     live = runtime.started(bundle)
     for words in (["/bin/true"], ["/nosuch"]):
@@ -91,7 +91,7 @@ def test_cve_2018_15664_failures_load_nothing_of_the_image(runtime, planted, har
 
 @pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer", "poststart", "poststop"])
 def test_cve_2025_23266_hooks_have_nothing_of_the_image_s_environment(runtime, make_bundle, scratch, kind):
-    """Also if the hook has no environment."""
+    """Not even if the hook has no environment."""
     image = {"LD_PRELOAD": "./evil.so", "LD_LIBRARY_PATH": ".", "PYTHONPATH": "/evil", "BASH_ENV": "/evil", "IMAGE": "evil"}
     report = scratch / ("hook-" + kind)
     script = "tr '\\0' '\\n' </proc/self/environ >%s; echo end >>%s" % (report, report)
@@ -101,7 +101,7 @@ def test_cve_2025_23266_hooks_have_nothing_of_the_image_s_environment(runtime, m
     })  # fmt: skip
     result = runtime.run(bundle)
     if not report.exists() and runtime.name == "crun" and kind == "createContainer":
-        pytest.skip("crun runs it where the file of the test can't be written")
+        pytest.skip("crun runs it where it can't write the file of the test")
     seen = report.read_text()
     assert seen.endswith("end\n"), result
     assert "evil" not in seen, seen
@@ -111,7 +111,7 @@ PROGRAMS = "newuidmap newgidmap criu modprobe python3 sh ip mount umount systemc
 
 
 def plant(folder, marker):
-    """Programs that leave a mark when they are executed, by names that a runtime might look for."""
+    """Programs with names that a runtime might look for, which leave a mark when they are executed."""
     for name in PROGRAMS:
         path = folder / name
         path.unlink(missing_ok=True)
@@ -121,7 +121,7 @@ def plant(folder, marker):
 
 @pytest.mark.parametrize("first", [".", ""])
 def test_cve_2026_84042_programs_are_not_looked_for_here(runtime, make_bundle, scratch, harmless, first):
-    """In the working directory, the bundle, the image; with a PATH that begins with the working directory."""
+    """In the working directory, the bundle or the image, with a PATH that begins with the working directory."""
     marker = scratch / "executed"
     marker.unlink(missing_ok=True)
     marker.write_text("")
@@ -164,7 +164,7 @@ def test_cve_2026_84042_helpers_for_ids_are_the_host_s(runtime, make_bundle, scr
 @pytest.mark.parametrize("kind", ["fifo", "zero", "out", "sparse", "directory", "line"])
 @pytest.mark.parametrize("file", ["passwd", "group"])
 def test_cve_2024_9676_a_passwd_that_is_no_file(runtime, make_bundle, host, harmless, file, kind):
-    """It neither blocks nor is followed out of the root; refused or not, the answer comes."""
+    """It neither blocks nor is followed out of the root; whether it is refused or not, there is an answer."""
     bundle = make_bundle({"/process/user": {"uid": 1000, "gid": 1000}}, args=["/bin/cat", "/proc/self/environ"])
     harmless(bundle)
     path = bundle.rootfs / "etc" / file
@@ -200,8 +200,8 @@ def test_cve_2024_9676_exec_with_a_passwd_that_is_no_file(runtime, make_bundle, 
     runtime.call("exec", "--user", form, live, "/bin/true")
 
 
-HUGE = 256 << 20  # bytes of a file of the image, most of them a hole
-MEMORY = 160 << 20  # bytes that any process of a runtime may need: runc needs some 45 MiB without such a file, the compiled launcher 25
+HUGE = 256 << 20  # size in bytes of a file in the image, most of it a hole
+MEMORY = 160 << 20  # bytes that a process of a runtime may use: without such a file runc uses about 45 MiB, the compiled launcher 25
 
 
 PEAK = """
@@ -215,7 +215,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10)
 @pytest.mark.parametrize("file", ["passwd", "group"])
 @pytest.mark.parametrize("command", ["run", "exec"])
 def test_cve_2026_47262_a_large_passwd_is_not_read_as_a_whole(runtime, make_bundle, harmless, file, command):
-    """What stands at its beginning is found, and no process needs memory for all of it."""
+    """An entry at the beginning is found, and no process needs memory for the whole file."""
     bundle = make_bundle({"/process/user": {"uid": 4242, "gid": 4242}}, args=["/bin/sh", "-c", "echo $HOME"])
 
     def put(twin):
@@ -232,7 +232,7 @@ def test_cve_2026_47262_a_large_passwd_is_not_read_as_a_whole(runtime, make_bund
         live = runtime.started(bundle)
         words = ["exec", "--user", "4242:4242", live, "/bin/true"]
     os.truncate(path, HUGE)
-    # a small process starts it: what counts as a child's peak includes the memory of the process that has forked it
+    # a small process starts it, because the peak of a child includes the memory of the process that forked it
     argv = ["/usr/bin/python3", "-I", "-c", PEAK, *map(str, runtime.argv(*words))]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=runtime.env, timeout=harness.WATCHDOG)
     used = int(done.stdout)
@@ -243,7 +243,7 @@ def test_cve_2026_47262_a_large_passwd_is_not_read_as_a_whole(runtime, make_bund
 
 
 def test_cve_2024_3154_annotations_set_no_unit_properties(runtime, make_bundle, host, harmless):
-    """They come from pods and images, and would have systemd execute a command of the host, where it makes the cgroups."""
+    """They come from pods and images, and would make systemd execute a command on the host where it creates the cgroups."""
     systemd = os.path.isdir("/run/systemd/system")
     created = str(host / "created")
     host.freeze()
@@ -258,7 +258,7 @@ def test_cve_2024_3154_annotations_set_no_unit_properties(runtime, make_bundle, 
 
 
 def test_cve_2026_53488_annotations_are_text(runtime, make_bundle, host, harmless):
-    """Labels of an image become annotations; none of them names a file to write, a command to execute, a device to add."""
+    """Labels of an image become annotations; none of them may name a file to write, a command to execute or a device to add."""
     created = str(host / "created")
     (host / "command").write_text("#!/bin/sh\necho executed >%s\n" % created)
     (host / "command").chmod(0o755)
@@ -288,7 +288,7 @@ def test_cve_2026_53488_annotations_are_text(runtime, make_bundle, host, harmles
         assert not os.path.exists(created), name
 
 
-# ---- other users and other processes of the host
+# ---- other users and processes of the host
 
 
 def abstract():
@@ -306,7 +306,7 @@ def test_cve_2020_15257_no_abstract_socket(runtime, waiting):
 
 
 def test_cve_2021_41103_others_can_not_enter_the_state(runtime, waiting, scratch):
-    """Neither list nor open anything of a container's directory, made under a mask of 0."""
+    """They can neither list nor open anything in a container's directory, even if it was created with a umask of 0."""
     own = scratch / ("open-%s" % runtime.token)
     runtime.root = str(own)
     id = runtime.create(waiting, umask=0)
@@ -332,7 +332,7 @@ def test_cve_2021_41103_others_can_not_enter_the_state(runtime, waiting, scratch
     "words", [["kill", "ID", "KILL"], ["kill", "--all", "ID", "KILL"], ["delete", "--force", "ID"]], ids=lambda w: w[0] + w[1][:5]
 )
 def test_cve_2026_97029_signals_stay_in_the_container(runtime, make_bundle, pidns, words):
-    """The caller's other process is in the same group and session as the runtime that made the container."""
+    """Another process of the caller is in the same process group and session as the runtime that created the container."""
     namespaces = [n for n in harness.BASE["linux"]["namespaces"] if pidns or n["type"] != "pid"]
     bundle = make_bundle({"/linux/namespaces": namespaces}, args=harness.WAIT_FOR_TERM)
     other = subprocess.Popen(["/bin/sleep", "1000"], process_group=0)

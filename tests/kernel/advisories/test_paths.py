@@ -1,4 +1,4 @@
-"""Links in the image, and links that are exchanged while the runtime works: everything ends up inside the root, or is rejected."""
+"""Links in the image, and links that are exchanged while the runtime works: everything is created inside the root, or is rejected."""
 
 import os
 
@@ -9,7 +9,7 @@ from advisory_tools import SECRET, bind, mount, replace
 
 pytestmark = pytest.mark.kernel
 
-ROUNDS = 25  # of each race
+ROUNDS = 25  # for each race
 NAMES = "dev/null dev/zero dev/full dev/random dev/urandom dev/tty dev/console dev/fd dev/stdin dev/ptmx dev/core etc/resolv.conf etc/hosts"
 FORMS = ("bind", "tmpfs", "copyup", "cgroup")
 
@@ -24,7 +24,7 @@ def given(host, form, destination):
 
 
 def test_cve_2019_18837_a_file_to_bind_over_is_a_link(runtime, make_bundle, host, harmless):
-    """What the link names would be made on the host."""
+    """The target of the link would be created on the host."""
     bundle = make_bundle({"/mounts/-": bind("/etc/hostname", "/etc/resolv.conf")})
     harmless(bundle)
     replace(bundle.rootfs / "etc/resolv.conf", host / "created")
@@ -39,13 +39,13 @@ def test_cve_2019_18837_a_folder_of_the_destination_is_a_link(runtime, make_bund
     target = {"absolute": str(host), "relative": "../../../../../../../.." + str(host), "magic": "/proc/self/root" + str(host)}[link]
     replace(bundle.rootfs / "mnt", target)
     if form == "bind":
-        bundle.patch({"/process/args": ["/bin/true"]})  # O itself was given
+        bundle.patch({"/process/args": ["/bin/true"]})  # O itself is the source
     runtime.run(bundle)
 
 
 @pytest.mark.parametrize("depth", ["", "real/"])
 def test_cve_2026_87766_a_parent_of_the_destination_is_a_link(runtime, make_bundle, host, harmless, depth):
-    """O_NOFOLLOW guards the last name only."""
+    """O_NOFOLLOW only protects the last component."""
     bundle = make_bundle({"/mounts/-": mount("/%sup/a/b/c" % depth), "/process/cwd": "/%sup/new/place" % depth}, args=["/bin/touch", "f"])
     harmless(bundle)
     (bundle.rootfs / depth).mkdir(exist_ok=True)
@@ -65,7 +65,7 @@ def test_cve_2026_87766_a_parent_of_a_device_is_a_link(runtime, make_bundle, hos
 @pytest.mark.parametrize("place", ["proc", "sys"])
 @pytest.mark.parametrize("what", ["link", "dangling", "file", "out"])
 def test_cve_2019_19921_proc_and_sys_are_no_links(runtime, make_bundle, host, harmless, place, what):
-    """Masks, read-only paths and labels would cover a decoy: a program sees its own proc there, or does not run."""
+    """Masks, read-only paths and labels would apply to a decoy: the program sees its own proc there, or does not run."""
     bundle = make_bundle(args=["/bin/stat", "-f", "-c", "%t", "/" + place])
     assert harmless(bundle).out.split()[0] == {"proc": "9fa0", "sys": "62656572"}[place]
     path = bundle.rootfs / place
@@ -89,8 +89,8 @@ def test_cve_2019_19921_a_race_for_proc(runtime, make_bundle, host, harmless, sw
 
 @pytest.mark.parametrize("kind", ["maskedPaths", "readonlyPaths"])
 def test_ghsa_3q8j_pf29_vwv8_a_race_for_what_is_covered(runtime, make_bundle, host, harmless, swap, kind):
-    """The path is exchanged for a link that leads out of the root while the container is set up: nothing on the host is covered, and nothing of
-    it shows. A container that runs has its own path covered, or another one in its root."""
+    """While the container is set up, the path is exchanged for a link that leads out of the root: nothing on the host is covered, and nothing
+    of the host is visible. If the container runs, its own path is covered, or another one in its root."""
     bundle = make_bundle(
         {"/linux/" + kind: ["/a/covered"]}, args=["/bin/sh", "-c", "cat /a/covered/* 2>/dev/null; cat /proc/self/mountinfo"]
     )
@@ -148,7 +148,7 @@ def test_cve_2025_24965_every_name_that_is_made_may_be_a_link(runtime, no_dev, h
 
 
 def test_cve_2021_43784_lengths_beyond_16_bits(runtime, make_bundle, scratch, harmless):
-    """300 sources of 3.5 KB: a megabyte of text to hand over. The namespaces are those of the config all the same."""
+    """300 sources of 3.5 KB: a megabyte of text has to be passed on. The namespaces are still those in the config."""
     source = scratch / "long"
     for _ in range(14):
         source = source / ("x" * 240)

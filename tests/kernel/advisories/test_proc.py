@@ -15,7 +15,7 @@ NET = "net/ipv4/ip_forward"
 
 
 def fake_proc(folder, marker="/marker"):
-    """A tree with the files that a runtime writes to; each is a link to the image's marker."""
+    """A tree with the files that a runtime writes to; each is a link to a marker in the image."""
     for name in ("self/attr/exec", "self/attr/current", "self/attr/apparmor/exec", "sys/" + NET, "self/uid_map", "self/oom_score_adj"):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def fake_proc(folder, marker="/marker"):
 @pytest.mark.parametrize("form", ["tmpfs", "bind"])
 @pytest.mark.parametrize("label", LABELS)
 def test_cve_2019_16884_a_tree_that_poses_as_proc(runtime, make_bundle, harmless, form, label):
-    """Whatever is mounted at /proc, a label that was asked for is in force, or nothing runs."""
+    """Whatever is mounted at /proc, a requested label is in force, or nothing runs."""
     bundle = make_bundle(args=["/bin/cat", "/proc/self/attr/current"])
     harmless(bundle, {"/process/args": ["/bin/ls", "/proc/self/attr/current"]})
     tree = bundle.path / "fake"
@@ -43,7 +43,7 @@ def test_cve_2019_16884_a_label_is_never_left_out(runtime, make_bundle, harmless
     bundle = make_bundle({label: LABELS[label]})
     harmless(bundle, {label: harness.ABSENT})
     result = runtime.run(bundle)
-    assert result.code != 0, "a profile that does not exist was asked for"
+    assert result.code != 0, "the requested profile does not exist"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_cve_2019_16884_a_label_is_never_left_out(runtime, make_bundle, harmless
 )
 @pytest.mark.parametrize("form", ["tmpfs", "bind"])
 def test_cve_2025_52881_a_mount_below_proc(runtime, make_bundle, host, harmless, place, form):
-    """A write to a setting ends in that setting, or there is no container."""
+    """A write to a setting reaches that setting, or there is no container."""
     bundle = make_bundle({"/linux/sysctl": {"net.ipv4.ip_forward": "1"}}, args=["/bin/cat", "/proc/sys/" + NET])
     assert harmless(bundle).out == "1\nworks\n"
     tree = bundle.path / "fake" / "tree"
@@ -63,7 +63,7 @@ def test_cve_2025_52881_a_mount_below_proc(runtime, make_bundle, host, harmless,
 
 @pytest.mark.parametrize("what", ["decoy", "link"])
 def test_cve_2025_52881_a_race_for_the_tree_that_is_written_to(runtime, make_bundle, harmless, swap, what):
-    """The directory that procfs is mounted on gets another name; what then has the name /proc leads to a file of the image."""
+    """The directory that procfs is mounted on is renamed; what is then called /proc leads to a file in the image."""
     bundle = make_bundle({"/linux/sysctl": {"net.ipv4.ip_forward": "1"}, "/process/oomScoreAdj": 500})
     harmless(bundle)
     (bundle.rootfs / "marker").write_text("marker")
@@ -100,7 +100,7 @@ def test_cve_2022_0811_settings_of_the_host_are_not_reached(runtime, make_bundle
     harmless(bundle, {"/linux/sysctl": {"kernel.shm_rmid_forced": "1"}})
     try:
         result = runtime.run(bundle)
-        assert result.code != 0, "the same value was written this time"
+        assert result.code != 0, "the value was written this time"
     finally:
         assert path.read_text() == before
 
@@ -120,7 +120,7 @@ def test_cve_2022_4318_home_is_no_line_of_passwd(runtime, make_bundle, harmless,
 
 
 def test_cve_2026_94603_a_name_without_a_value_takes_nothing(runtime, make_bundle, harmless):
-    """A bare KEY, or a star, in the environment of the config is not replaced by the host's value."""
+    """A bare KEY or a star in the environment of the config is not replaced with the value on the host."""
     for entry in ("HOSTSECRET", "*", "HOST*"):
         bundle = make_bundle({"/process/env": ["PATH=/bin", entry]}, args=["/bin/cat", "/proc/self/environ"])
         assert "PATH=/bin\0" in harmless(bundle, {"/process/env/1": harness.ABSENT}).out

@@ -1,4 +1,4 @@
-"""The system call filter: arguments of one rule are one condition."""
+"""The system call filter: all arguments of a rule must match."""
 
 import pytest
 
