@@ -1,7 +1,7 @@
-"""The table for test_hostile.py: what is wrong, how the config is changed, and where the answer must point. Data only.
+"""The table for test_hostile.py: what is wrong, how the config is changed, and where the error must point. Data only.
 
-REFUSED: (name, changes or a function of the config, pointer).  ACCEPTED: odd, but callers send it or the specification requires it.
-BYTES: files that are not JSON documents. The pointer is part of the error sentence; "" means that the file as a whole is wrong.
+REFUSED: (name, changes or a function of the config, pointer).  ACCEPTED: unusual, but callers send it or the specification requires it.
+BYTES: files that are not JSON documents. The pointer is part of the error message; "" means that the whole file is wrong.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The compiled launcher alone in a root without Python and libraries: everything that engines use works. And libseccomp, which is linked
-in, makes the same filters as pyseccomp."""
+"""The compiled launcher alone in a root without Python and libraries: everything that engines use works. libseccomp, which is linked into it,
+creates the same filters as pyseccomp."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pyrunc.parts.seccomp import cache
 
 BUSYBOX = "/bin/busybox"
 
-# Enters a root that is a separate mount, as pivot_root(2) requires; proc, sys and dev are the host's.
+# Enters a root that is a separate mount, as pivot_root(2) requires; proc, sys and dev are those of the host.
 ENTER = r"""
 set -e
 mount --bind "$1" "$1"
@@ -40,7 +40,7 @@ def static(static_launcher):
 
 @pytest.fixture
 def alone(static, scratch):
-    """alone(*words) → the finished process of a command in a root that has busybox and the launcher."""
+    """alone(*words) → the finished process of a command in a root that only has busybox and the launcher."""
     root = scratch / "alone"
     for name in ("bin", "proc", "sys", "dev", "run", "old", "tmp", "etc", "usr/bin"):
         (root / name).mkdir(parents=True)
@@ -68,7 +68,7 @@ def ok(done):
 
 @pytest.mark.kernel
 def test_a_container_with_a_filter(alone, make_bundle):
-    """The profile that docker sends: each of its containers has it."""
+    """The profile that Docker uses for every container."""
     with open(harness.ROOT / "bundles/seccomp-docker/config.json") as file:
         profile = json.load(file)["linux"]["seccomp"]
     bundle = make_bundle({"/linux/seccomp": profile}, args=["/bin/grep", "Seccomp:", "/proc/self/status"])
@@ -91,7 +91,7 @@ def test_commands_with_a_helper(alone, make_bundle):
 
 
 @pytest.mark.kernel
-def test_commands_that_tell(alone, make_bundle):
+def test_commands_that_show_something(alone, make_bundle):
     bundle = make_bundle({"/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []}})
     assert ok(alone("pyrunc", "seccomp", "--bundle", "/tmp/bundle", "mkdir", bundle=bundle)).startswith("mkdir(")
     assert ok(alone("pyrunc", "validate", "/tmp/bundle")).endswith("config.json: no problems, 1 warning\n")
@@ -100,14 +100,14 @@ def test_commands_that_tell(alone, make_bundle):
     assert "ociVersion" in ok(alone("pyrunc", "spec", "--profile", "hardened", "--file", "-"))
     assert json.loads(ok(alone("pyrunc", "features")))["annotations"]["io.github.seccomp.libseccomp.version"]
     asked = alone("pyrunc", "validate", "--schema-only", "/tmp/bundle")
-    assert asked.returncode == 1 and asked.stderr.count("\n") == 1, "jsonschema was asked for by name"
+    assert asked.returncode == 1 and asked.stderr.count("\n") == 1, "--schema-only requires jsonschema"
 
 
 # --- the same filters
 
 
 def profiles():
-    """{name: profile} of what engines send and of what libseccomp refuses."""
+    """{name: profile}: profiles that engines send, and some that libseccomp refuses."""
     found = {}
     for path in sorted((harness.ROOT / "tests/fixtures/captured").glob("*.json")):
         profile = json.loads(path.read_text()).get("linux", {}).get("seccomp")
@@ -133,7 +133,7 @@ def profiles():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", profiles())
 def test_the_same_filter(static, plain_launcher, scratch, make_bundle, name):
-    """Byte by byte what the cache holds afterwards, or the same refusal. The plain launcher asks pyseccomp."""
+    """The cache then has the same bytes, or the refusal is the same. The plain launcher uses pyseccomp."""
     if cache.key_of({}) is None:
         pytest.skip("this machine has no libseccomp.so.2")
     bundle = make_bundle({"/linux/seccomp": profiles()[name]}, args=["/bin/true"])

@@ -19,7 +19,7 @@ NOTIFY = {
 
 @pytest.fixture
 def listening(scratch):
-    """(path, socket) of a unix socket that listens."""
+    """(path, socket) of a listening unix socket."""
     path = scratch / ("s%d" % len(os.listdir(scratch)))
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
@@ -45,7 +45,7 @@ def test_pidfd_receiver(pyrunc, make_bundle, listening):
     os.close(fds[0])
 
 
-def test_pidfd_receiver_is_not_asked_by_an_image(pyrunc, make_bundle, listening):
+def test_an_image_cannot_set_the_pidfd_receiver(pyrunc, make_bundle, listening):
     path, sock = listening
     sock.setblocking(False)
     pyrunc.create(make_bundle(annotated(pidfd_receiver=path), args=harness.WAIT_FOR_TERM))
@@ -53,7 +53,7 @@ def test_pidfd_receiver_is_not_asked_by_an_image(pyrunc, make_bundle, listening)
         sock.accept()
 
 
-def test_nobody_receives(pyrunc, make_bundle, scratch, no_leaks):
+def test_no_receiver_for_the_pidfd(pyrunc, make_bundle, scratch, no_leaks):
     bundle = make_bundle(annotated(pidfd_receiver=str(scratch / "none")))
     result = pyrunc.call("create", "--bundle", bundle, pyrunc.new_id(), globals=ALLOW)
     assert result.code == 1 and "cannot send the pidfd" in result.err
@@ -95,10 +95,10 @@ UNAME = {"x86_64": 63, "aarch64": 160}
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_raw_filter(pyrunc, make_bundle, allowed):
-    """uname(2) gives EPERM by the raw program; the profile in its place has no rules."""
+    """The raw program makes uname(2) fail with EPERM; the profile that it replaces has no rules."""
     number = UNAME.get(os.uname().machine)
     if number is None:
-        pytest.skip("the numbers of this machine's system calls are not known here")
+        pytest.skip("this test does not know the system call numbers of this machine")
     program = raw((0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, EPERM_FOR_ALL_BUT), (0x06, 0, 0, 0x7FFF0000))
     changes = {**annotated(seccomp_bpf_data=program), "/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}
     result = pyrunc.call("run", "--bundle", make_bundle(changes, args=["/bin/uname"]), pyrunc.new_id(), globals=ALLOW if allowed else ())
@@ -125,7 +125,7 @@ def test_seccomp_receiver(pyrunc, make_bundle, listening):
 
 
 def test_seccomp_receiver_of_the_environment(pyrunc, make_bundle, listening):
-    """The caller's word, for create and, by the container's plan, for exec."""
+    """The caller's environment counts for create and, because it is in the plan, for exec."""
     path, sock = listening
     bundle = make_bundle({"/linux/seccomp": NOTIFY}, args=harness.WAIT_FOR_TERM)
     id = pyrunc.create(bundle, env={**pyrunc.env, "RUN_OCI_SECCOMP_RECEIVER": path})

@@ -1,4 +1,4 @@
-"""Each example of bundles/ does what its about.txt says, checked by its output and from the host."""
+"""Each example in bundles/ does what its about.txt says, according to its output and as seen from the host."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import harness
 import make_rootfs
 import pyrunc as api
 
-# name: (the line that its program prints last before it waits, further patterns that have to be in its output)
+# name: (the last line that its program prints before it waits, other patterns that its output must contain)
 SAYS = {
     "hello": (r"waiting for TERM", (r"hello from hello, I am pid 1 of user 0",)),
     "cgroup-limits": (r"pids\.max 32\b", (r" 67108864\b", r" 50000\b")),
@@ -28,7 +28,7 @@ SAYS = {
     "gpu-like": (r"libgpu-like\.so\.1", (r"c?rw-rw----.* 44 .*10, 229 .*gpu0", r"gpu0 opens", r"gpu1 is refused", r'"name": "gpu0"')),
     "systemd": (r"init is pid 1; container=oci", ()),
 }
-# tested where their subject is: the whole life of all of them in test_lifecycle.py
+# tested with the feature that they show; test_lifecycle.py runs all of them through their whole life
 ELSEWHERE = {
     "everything",
     "minimal",
@@ -50,13 +50,13 @@ def rt(pyrunc):
 
 
 def said(container, fd, until):
-    """What a started container writes into a pipe, up to a line that matches."""
+    """The output of a started container in a pipe, up to a line that matches."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     data = b""
     end = time.monotonic() + harness.WATCHDOG
     while not re.search(until, data.decode("utf-8", "replace")):
-        assert poll.poll(max(0, end - time.monotonic()) * 1000), "%s: only %r came" % (container, data)
+        assert poll.poll(max(0, end - time.monotonic()) * 1000), "%s only wrote %r" % (container, data)
         part = os.read(fd, 65536)
         assert part, "%s ended after %r" % (container, data)
         data += part
@@ -64,7 +64,7 @@ def said(container, fd, until):
 
 
 def started(rt, bundle, id):
-    """(container, descriptor of what it writes)"""
+    """(container, descriptor of its output)"""
     read_end, write_end = os.pipe()
     try:
         container = rt.create(bundle, id, stdout=write_end, stderr=write_end)
@@ -85,7 +85,7 @@ def test_every_bundle_is_tested():
 
 
 @pytest.mark.parametrize("name", sorted(SAYS))
-def test_it_says(rt, pyrunc, make_bundle, name, no_leaks):
+def test_it_prints_what_about_txt_says(rt, pyrunc, make_bundle, name, no_leaks):
     if name == "gpu-like":
         known = pathlib.Path("/proc/misc").read_text().split()
         if "fuse" not in known or "loop-control" not in known:
@@ -105,7 +105,7 @@ def test_it_says(rt, pyrunc, make_bundle, name, no_leaks):
 
 @pytest.mark.parametrize("name", sorted(set(SAYS) | ELSEWHERE | HERE))
 def test_it_is_valid(rt, make_bundle, name):
-    """create would not reject it, and it can be planned. (A rootless one belongs to another user: it contains that host's ids.)"""
+    """create would accept it, and it can be planned. (A rootless bundle belongs to another user: it contains ids of that host.)"""
     bundle = make_bundle.example(name)
     assert [problem for problem in rt.validate(bundle) if not problem.is_warning] == []
     assert rt.plan(bundle)["steps"]
@@ -123,7 +123,7 @@ def test_idmapped(rt, pyrunc, make_bundle):
 
 
 def test_terminal(pyrunc, make_bundle):
-    """At a terminal: the size that its config gives, and a shell that answers."""
+    """On a terminal: it has the size from the config, and a shell that answers."""
     bundle = make_bundle.example("terminal")
     argv = pyrunc.argv("run", "--bundle", bundle, pyrunc.new_id())
     pid, fd = pty.fork()
@@ -144,7 +144,7 @@ def test_terminal(pyrunc, make_bundle):
 
 
 def test_rootless(pyrunc, make_bundle, scratch):
-    """As uid 1000, with nothing but the bundle."""
+    """As uid 1000, with only the bundle."""
     bundle = make_bundle.example("rootless")
     root = scratch / "rootless-example"
     root.mkdir()
@@ -155,17 +155,17 @@ def test_rootless(pyrunc, make_bundle, scratch):
     with harness.Capture() as out:
         config = json.loads((bundle.path / "config.json").read_text())
         config["process"]["args"] = ["/bin/sh", "-c", "id -u; cat /proc/self/uid_map"]
-        config["linux"].pop("cgroupsPath")  # the harness has put it there, for root's
+        config["linux"].pop("cgroupsPath")  # the harness has added it for bundles of root
         (bundle.path / "config.json").write_text(json.dumps(config))
         try:
             done = subprocess.run(  # type: ignore[call-overload]
                 argv, stdin=subprocess.DEVNULL, stdout=out.file, stderr=out.file, env=pyrunc.env, timeout=harness.WATCHDOG, **user
             )
         except PermissionError:
-            pytest.skip("uid 1000 may not execute the runtime where it is")
+            pytest.skip("uid 1000 may not execute the runtime in its directory")
         text = out.text()
     if "user.max_user_namespaces" in text or "EPERM" in text and "clone" in text:
-        pytest.skip("this machine gives users no user namespaces: " + text)
+        pytest.skip("this machine does not allow users to create user namespaces: " + text)
     assert done.returncode == 0 and text.split()[:3] == ["0", "0", "1000"], text
 
 
@@ -173,7 +173,7 @@ def test_rootless(pyrunc, make_bundle, scratch):
 
 
 def test_make_rootfs(tmp_path):
-    """`make rootfs`: a root of busybox; with BUNDLE a whole bundle."""
+    """`make rootfs` creates a root with busybox; with BUNDLE, a complete bundle."""
     for words, there in (((), "bin/sh"), (("BUNDLE=hello",), "rootfs/bin/sh")):
         target = tmp_path / ("root%d" % len(words))
         subprocess.run(["make", "-s", "-C", harness.ROOT, "rootfs", "DIR=%s" % target, *words], check=True, capture_output=True)
@@ -189,7 +189,7 @@ def test_wrong_usage(words, tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr and done.stderr
 
 
-def test_a_directory_that_is_full_is_left_alone(tmp_path):
+def test_a_directory_that_is_not_empty_is_left_alone(tmp_path):
     if not shutil.which("mmdebstrap"):
         pytest.skip("no mmdebstrap on this machine")
     (tmp_path / "file").write_text("")
@@ -199,7 +199,7 @@ def test_a_directory_that_is_full_is_left_alone(tmp_path):
 
 @pytest.mark.long
 def test_systemd(rt, pyrunc, tmp_path, cgroup, no_leaks):
-    """A root of Debian packages by mmdebstrap, systemd as pid 1: it comes up, runs a service, and goes down at SIGRTMIN+3."""
+    """A root of Debian packages made by mmdebstrap, with systemd as pid 1: it starts, runs a service, and stops on SIGRTMIN+3."""
     if not shutil.which("mmdebstrap"):
         pytest.skip("no mmdebstrap on this machine")
     made = subprocess.run(
@@ -216,7 +216,7 @@ def test_systemd(rt, pyrunc, tmp_path, cgroup, no_leaks):
     with rt.create(bundle, pyrunc.new_id()).start() as container:
         end = time.monotonic() + harness.WATCHDOG
         state = ""
-        while state not in ("running", "degraded"):  # before its bus is there systemctl fails, which takes a moment each time
+        while state not in ("running", "degraded"):  # systemctl fails until the bus exists, and takes a moment each time
             assert time.monotonic() < end, state
             state = container.exec(["systemctl", "is-system-running", "--wait"], timeout=harness.WATCHDOG).text.strip()
         assert state == "running", container.exec(["systemctl", "--failed", "--no-pager"]).text

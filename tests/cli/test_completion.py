@@ -1,5 +1,4 @@
-"""`pyrunc completion`: the scripts are loaded by real shells, and complete the commands and options of the table, and the ids of existing
-containers."""
+"""`pyrunc completion`: real shells load the scripts, which complete the commands and options in the table and the ids of existing containers."""
 
 import os
 import pty
@@ -25,7 +24,7 @@ def shell(name):
 
 @pytest.fixture
 def script(pyrunc, tmp_path):
-    """script("bash") -> file; the directory it is in also has `pyrunc`, which the shells find through PATH."""
+    """script("bash") -> file; its directory also contains `pyrunc`, which the shells find through PATH."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/pyrunc").symlink_to(os.path.realpath(pyrunc.path))
 
@@ -56,7 +55,7 @@ def fish_answers(script, line, cwd=None):
 
 
 def zsh_answers(script, lines, cwd=None):
-    """{line: what stands there after the key TAB}, typed at a real zsh on a terminal. A widget prints the line, marked."""
+    """{line: the line after pressing TAB}, typed into a real zsh on a terminal. A widget prints the line between marks."""
     setup = script("zsh").parent / ".zshrc"
     setup.write_text(
         "fpath=(%s $fpath); autoload -Uz compinit; compinit -u -D\n"
@@ -131,13 +130,16 @@ def test_bash(script, pyrunc, waiting, tmp_path):
     assert "PYR-4001" in bash_answers(script, ["pyrunc", "explain", "PYR-40"])
     assert "PYR-4001" in bash_answers(script, ["pyrunc", "errors", "PYR-1001", "PYR-40"])
     assert bash_answers(script, ["pyrunc", "exec", "-c", "CAP_SYS_AD"]) == {"CAP_SYS_ADMIN"}
-    assert bash_answers(script, ["pyrunc", "create", "--bundle", "bundle"], cwd=tmp_path) == {"bundles", "one"}  # one answer, with a blank
+    assert bash_answers(script, ["pyrunc", "create", "--bundle", "bundle"], cwd=tmp_path) == {
+        "bundles",
+        "one",
+    }  # a single candidate, followed by a blank
     assert bash_answers(script, ["pyrunc", "create", "--config", "bundle-"], cwd=tmp_path) == {"bundle-file"}
     assert bash_answers(script, ["pyrunc", "--root", "/nowhere", "kill", ""]) == set()
 
 
 def test_bash_itself_calls_it(script, tmp_path):
-    """`complete` has bound the function to the name."""
+    """`complete` has bound the function to the command name."""
     argv = [shell("bash"), "--norc", "-c", 'source "$1"; complete -p pyrunc', "bash", script("bash")]
     assert subprocess.run(argv, capture_output=True, text=True, env=script.env).stdout == "complete -F _pyrunc pyrunc\n"
 

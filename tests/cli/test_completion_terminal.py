@@ -1,4 +1,4 @@
-"""Completion as typed: each shell runs in a tmux terminal that is sent keys, and the screen is read."""
+"""Completion as typed: each shell runs in a tmux terminal, keys are sent to it, and the screen is read."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Terminal:
         return screen
 
     def typed(self, line: str, wanted: Callable[[str], bool]) -> str:
-        """Types a line and Tab on an empty screen, and returns the screen once it shows what is wanted."""
+        """Types a line and Tab on an empty screen, and returns the screen once it shows the expected text."""
         self.tmux("send-keys", "C-u")
         self.tmux("send-keys", "C-l")
         self.until(lambda screen: screen.strip().startswith(PROMPT) and screen.count("\n") >= 1 and len(screen.split()) == 1)
@@ -96,7 +96,7 @@ def terminal(request: pytest.FixtureRequest, pyrunc: harness.Runtime, tmp_path: 
 
 
 def line_of(screen: str) -> str:
-    """What is on the command line, at its last prompt."""
+    """The text on the command line, at the last prompt."""
     return " ".join(screen.rpartition(PROMPT)[2].split("\n", 1)[0].split())
 
 
@@ -106,7 +106,7 @@ def shows(*words: str) -> Callable[[str], bool]:
 
 def test_several_commands_are_offered_and_none_is_inserted(terminal: Terminal) -> None:
     screen = terminal.typed("pyrunc st", shows(*START))
-    assert line_of(screen) in ("pyrunc sta", "pyrunc start"), screen  # what all have in common; zsh's second Tab takes the first one
+    assert line_of(screen) in ("pyrunc sta", "pyrunc start"), screen  # the common prefix; a second Tab in zsh inserts the first candidate
 
 
 def test_one_candidate_is_inserted(terminal: Terminal) -> None:
@@ -122,7 +122,7 @@ def test_options_with_values(terminal: Terminal) -> None:
 def test_several_ids(terminal: Terminal, pyrunc: harness.Runtime, waiting: harness.Bundle) -> None:
     ids = [pyrunc.create(waiting), pyrunc.create(waiting.patch({"/linux/cgroupsPath": harness.ABSENT}))]
     for head in ("--root %s" % pyrunc.root, "--root=%s" % pyrunc.root):
-        terminal.typed("pyrunc %s kill " % head, shows(*(id[-6:] for id in ids)))  # fish shortens a common beginning
+        terminal.typed("pyrunc %s kill " % head, shows(*(id[-6:] for id in ids)))  # fish shortens a common prefix
 
 
 def test_files_with_blanks(terminal: Terminal, tmp_path: pathlib.Path) -> None:

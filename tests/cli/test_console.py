@@ -1,4 +1,4 @@
-"""Terminals: the console socket, permissions, the program's view, sizes, and a foreground run on a terminal."""
+"""Terminals: the console socket, permissions, what the program sees, sizes, and a foreground run on a terminal."""
 
 import array
 import fcntl
@@ -17,7 +17,7 @@ import harness
 
 
 class Listener:
-    """The caller's end of --console-socket. It may accept long after create has returned: containerd does."""
+    """The caller's end of --console-socket. Like containerd, it may accept long after create has returned."""
 
     def __init__(self, directory):
         self.path = str(directory / "console.sock")
@@ -27,7 +27,7 @@ class Listener:
         self.socket.settimeout(harness.WATCHDOG)
 
     def receive(self):
-        """(payload, descriptors, whether the peer has closed afterwards)"""
+        """(payload, descriptors, whether the peer then closed the connection)"""
         peer, _ = self.socket.accept()
         with peer:
             peer.settimeout(harness.WATCHDOG)
@@ -63,7 +63,7 @@ def on_terminal(make_bundle):
 
 
 def read_all(fd):
-    """Everything from a master until the last slave is closed (EIO)."""
+    """Everything that a master receives until the last slave is closed (EIO)."""
     data = b""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -79,7 +79,7 @@ def read_all(fd):
 
 
 def test_console_socket(runtime, on_terminal, listener, no_leaks):
-    """One message with some payload and one descriptor, the master; accepted only after create has returned."""
+    """There is one message with some payload and one descriptor, the master; it is only accepted after create has returned."""
     bundle = on_terminal("tty; test -t 0 && test -t 1 && test -t 2 && echo three; ls -l /dev/console")
     id = runtime.create(bundle, None, "--console-socket", listener.path)
     data, fds, closed = listener.receive()
@@ -104,7 +104,7 @@ def test_console_size(runtime, on_terminal, listener):
 
 
 def test_console_size_zero(runtime, on_terminal, listener):
-    """docker sends 0 by 0: nothing is set, and it is no error."""
+    """Docker sends 0 by 0: nothing is set, and this is not an error."""
     bundle = on_terminal("echo fine", **{"/process/consoleSize": {"height": 0, "width": 0}})
     id = runtime.create(bundle, None, "--console-socket", listener.path)
     _, (fd,), _ = listener.receive()
@@ -150,7 +150,7 @@ def test_socket_without_a_terminal(runtime, bundle, listener, no_leaks):
 
 @pytest.mark.parametrize("kind", ["missing", "file", "directory", "dead"])
 def test_bad_console_sockets(runtime, on_terminal, tmp_path, kind, no_leaks):
-    """An error, at once, and all undone."""
+    """The error is immediate, and everything is undone."""
     path = tmp_path / "s"
     if kind == "file":
         path.write_text("")
@@ -165,7 +165,7 @@ def test_bad_console_sockets(runtime, on_terminal, tmp_path, kind, no_leaks):
 
 
 def test_long_console_socket_path(pyrunc, on_terminal, tmp_path):
-    """108 bytes is the kernel's limit for the address, not for the path: we go through the directory's descriptor."""
+    """108 bytes is the kernel's limit for the address, not for the path: the runtime goes through a descriptor of the directory."""
     directory = tmp_path / ("d" * 100)
     directory.mkdir()
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -179,7 +179,7 @@ def test_long_console_socket_path(pyrunc, on_terminal, tmp_path):
 
 
 def foreground(argv):
-    """Runs argv on a new terminal; (status, all output)."""
+    """Runs argv on a new terminal; returns (status, all output)."""
     master, slave = pty.openpty()
     process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
     os.close(slave)
@@ -247,7 +247,7 @@ def test_exec_console_size(runtime, waiting, listener):
 
 
 def test_exec_console_socket(runtime, waiting, listener):
-    """exec with a terminal: the pty comes from the container's own devpts, and --detach leaves the master with the caller."""
+    """exec with a terminal: the pty comes from the container's devpts, and with --detach the caller keeps the master."""
     id = runtime.started(waiting)
     process = {"terminal": True, "args": ["/bin/sh", "-c", "tty"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
     (waiting.path / "process.json").write_text(json.dumps(process))
@@ -260,7 +260,7 @@ def test_exec_console_socket(runtime, waiting, listener):
 
 @pytest.mark.parametrize("shape", ["console-link", "pts-link", "ptmx-file"])
 def test_console_is_never_reached_through_the_image(pyrunc, make_bundle, listener, tmp_path, shape):
-    """Without a mount on /dev the image's own entries are there: links and files in place of console, pts and ptmx lead nowhere
+    """Without a mount on /dev, the image provides its entries: links and files in place of console, pts and ptmx have no effect
     (CVE-2025-52565, CVE-2026-88264)."""
     victim = tmp_path / "victim"
     victim.write_text("untouched")

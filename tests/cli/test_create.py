@@ -1,4 +1,4 @@
-"""create: the state after it returns 0, its options, ids, and what it leaves behind when it fails."""
+"""create: the state after it returns 0, its options, ids, and what is left behind if it fails."""
 
 import ctypes
 import os
@@ -15,27 +15,27 @@ BAD_IDS = ["a/b", "../a", "a b", "a\nb", "ä", "a:b", "..", ".", "/", "a\\b", "a
 
 
 def test_created_container_waits(runtime, waiting, no_leaks):
-    """The process is there, the program has not been executed, and the pid file says so."""
+    """The process exists, the program has not been executed, and the pid file has its pid."""
     pid_file = waiting.path / "pid"
     id = runtime.create(waiting, None, "--pid-file", pid_file)
     state = runtime.state(id)
     assert state["status"] == "created"
     text = pid_file.read_bytes()
-    assert text == str(state["pid"]).encode(), "decimal and no newline: containerd parses the bare bytes"
+    assert text == str(state["pid"]).encode(), "decimal and without a newline: containerd parses the plain bytes"
     assert b"sleep" not in open("/proc/%d/cmdline" % state["pid"], "rb").read()
     runtime.ok("delete", id)
     assert harness.state_of(state["pid"]) in (None, "Z")
 
 
 def test_relative_pid_file(runtime, waiting, tmp_path):
-    """Taken from the caller's directory, not from the bundle."""
+    """It is relative to the caller's directory, not to the bundle."""
     runtime.create(waiting, None, "--pid-file", "pid", cwd=tmp_path)
     assert (tmp_path / "pid").read_text().isdigit()
     assert not (waiting.path / "pid").exists()
 
 
-def test_pid_file_is_replaced_in_one_go(runtime, waiting, tmp_path):
-    """An old file, even a link to elsewhere, is replaced and never written through."""
+def test_pid_file_is_replaced_atomically(runtime, waiting, tmp_path):
+    """An old file is replaced; a link is replaced too, and its target is not written to."""
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     (tmp_path / "pid").symlink_to(victim)
@@ -45,7 +45,7 @@ def test_pid_file_is_replaced_in_one_go(runtime, waiting, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["pid", "victim"]
 
 
-def test_pid_file_in_no_directory(runtime, waiting, tmp_path, no_leaks):
+def test_pid_file_in_a_missing_directory(runtime, waiting, tmp_path, no_leaks):
     result = runtime.call("create", "--bundle", waiting, "--pid-file", tmp_path / "no" / "pid", runtime.new_id())
     assert result.code == 1
     assert "no such file or directory" in result.err
@@ -74,7 +74,7 @@ def test_good_ids(runtime, waiting, id):
 @pytest.mark.parametrize("command", ["create", "run", "start", "state", "kill", "delete", "exec", "ps", "pause", "resume"])
 @pytest.mark.parametrize("id", BAD_IDS)
 def test_bad_ids(runtime, waiting, command, id, tmp_path):
-    """For every command, before a path is made of it. The state root is deep in a scratch directory that must not change."""
+    """Every command refuses them before it uses them in a path. The state root is deep in a scratch directory that must not change."""
     deep = tmp_path / "a" / "b" / "root"
     deep.mkdir(parents=True, mode=0o700)
     (tmp_path / "a" / "victim").write_text("untouched")
@@ -98,14 +98,14 @@ def test_empty_id(runtime, waiting):
     assert "container id cannot be empty" in result.err or "invalid container ID format" in result.err
 
 
-def test_id_that_begins_with_a_dot(pyrunc, waiting):
+def test_id_that_starts_with_a_dot(pyrunc, waiting):
     pyrunc.ids.append(".hidden")
     pyrunc.ok("create", "--bundle", waiting, ".hidden")
     pyrunc.ok("delete", "--force", ".hidden")
 
 
 def test_existing_id(runtime, waiting, make_bundle, no_leaks):
-    """The second create fails and leaves the first container as it is."""
+    """The second create fails and does not change the first container."""
     id = runtime.started(waiting)
     pid = runtime.state(id)["pid"]
     for words in (["create"], ["run", "--detach"]):
@@ -141,14 +141,14 @@ def test_words_of_refusals(runtime, make_bundle, changes, words, no_leaks):
 )
 @pytest.mark.parametrize("command", ["create", "run"])
 def test_program_that_cannot_run(runtime, make_bundle, program, words, command, no_leaks):
-    """An error of create, in runc's words: docker and podman make 127 and 126 of them."""
+    """create fails with runc's words, which docker and podman turn into 127 and 126."""
     result = runtime.call(command, "--bundle", make_bundle(args=[program]), runtime.new_id())
     assert result.code == 1
     assert words in result.said
     assert result.said.startswith("runc %s failed: " % command if not runtime.is_pyrunc else "%s failed: " % command)
     assert "unable to start container process: " in result.said
     if "not found" in words or "no such file" in words:
-        assert "permission denied" not in result.said.lower()  # moby would make 126 of it
+        assert "permission denied" not in result.said.lower()  # moby would turn it into 126
 
 
 def test_missing_config(runtime, tmp_path, no_leaks):
@@ -164,7 +164,7 @@ def test_missing_bundle(runtime, tmp_path, no_leaks):
 
 
 def test_failed_create_can_be_deleted_by_force(runtime, make_bundle, no_leaks):
-    """podman and containerd send `delete --force` after each failed create and count on 0."""
+    """podman and containerd call `delete --force` after each failed create and rely on status 0."""
     id = runtime.new_id()
     assert runtime.call("create", "--bundle", make_bundle(args=["nosuch"]), id).code == 1
     result = runtime.ok("delete", "--force", id)
@@ -179,15 +179,15 @@ def test_id_can_be_used_again(runtime, waiting, no_leaks):
         runtime.ok("delete", "--force", id)
 
 
-def test_options_of_run_are_taken(runtime, waiting):
+def test_options_of_run_are_accepted(runtime, waiting):
     """`--no-pivot` and `--no-new-keyring` come from conmon and the shim."""
     id = runtime.create(waiting, None, "--no-pivot", "--no-new-keyring")
     runtime.ok("delete", "--force", id)
 
 
 def test_init_is_left_to_the_caller(runtime, waiting):
-    """The created process becomes a child of the nearest subreaper when the runtime ends: no process of the runtime stays between
-    them, and its exit status is the program's."""
+    """When the runtime exits, the created process becomes a child of the nearest subreaper: no process of the runtime stays in between, and its
+    exit status is that of the program."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     try:
@@ -204,7 +204,7 @@ def test_init_is_left_to_the_caller(runtime, waiting):
 
 
 def test_streams_are_handed_on_and_closed(runtime, make_bundle):
-    """The program writes straight into the caller's pipe, and the pipe ends when the program does: buildah waits for that."""
+    """The program writes directly into the caller's pipe, and the pipe ends when the program does; buildah waits for that."""
     bundle = make_bundle(args=["/bin/sh", "-c", "read line; echo got $line; echo err >&2"])
     id = runtime.new_id()
     in_read, in_write = os.pipe2(os.O_CLOEXEC)
@@ -222,7 +222,7 @@ def test_streams_are_handed_on_and_closed(runtime, make_bundle):
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT"])
 def test_created_container_dies_of_signals(runtime, waiting, name):
-    """A pid 1 without a handler ignores them: the waiting init has handlers, or stopping would take the whole timeout."""
+    """pid 1 ignores signals without a handler. The waiting init has handlers; otherwise stopping it would take the whole timeout."""
     if runtime.name == "crun":
         pytest.skip("crun's waiting init ignores them")
     id = runtime.create(waiting)
@@ -232,7 +232,7 @@ def test_created_container_dies_of_signals(runtime, waiting, name):
 
 
 def test_descriptors_of_the_waiting_init(runtime, waiting):
-    """What a container could find in /proc/PID/fd: the streams, what the gate needs, nothing that leads to a directory of the host."""
+    """What a container could find in /proc/PID/fd: the streams and the gate, but nothing that leads to a directory on the host."""
     id = runtime.create(waiting)
     pid = runtime.state(id)["pid"]
     for fd in os.listdir("/proc/%d/fd" % pid):
@@ -241,12 +241,12 @@ def test_descriptors_of_the_waiting_init(runtime, waiting):
 
 
 def shell(script, argv, **kw):
-    """The runtime behind a shell that prepares descriptors: `script` ends in exec "$@"."""
+    """Starts the runtime from a shell that prepares descriptors: `script` ends in exec "$@"."""
     return subprocess.run(["/bin/bash", "-c", script, "bash", *argv], capture_output=True, text=True, stdin=subprocess.DEVNULL, **kw)
 
 
 def test_inherited_descriptors_are_closed(runtime, make_bundle):
-    """Callers leak (buildah nine pipe ends, the shim its socket): the program gets 0, 1, 2."""
+    """Callers leak descriptors (buildah nine pipe ends, the shim its socket): the program gets 0, 1 and 2."""
     bundle = make_bundle(args=["/bin/sh", "-c", "ls -l /proc/1/fd; true"])
     done = shell('exec 3</etc 9</etc/passwd 250</; exec "$@"', runtime.argv("run", "--bundle", bundle, runtime.new_id()))
     assert done.returncode == 0, done
@@ -276,14 +276,14 @@ def files_with_holes(path):
 
 @pytest.mark.parametrize("create", [False, True])
 def test_preserve_fds_with_holes(runtime, make_bundle, tmp_path, create):
-    """podman's --preserve-fd=9,40: the closed ones in between stay closed, and nothing of the runtime's takes their place."""
+    """podman's --preserve-fd=9,40: closed descriptors in between stay closed, and the runtime does not use them."""
     if runtime.name == "runc":
         pytest.skip("runc fails if one of them is closed")
     bundle = make_bundle(args=["/bin/sh", "-c", "exec >/out; " + SHOW])
     files_with_holes(tmp_path)
     id = runtime.new_id()
     argv = runtime.argv("create" if create else "run", "--preserve-fds", "38", "--bundle", bundle, id)
-    with harness.Capture() as said:  # no pipe: init would keep it open
+    with harness.Capture() as said:  # not a pipe: init would keep it open
         done = subprocess.run(
             ["/bin/bash", "-c", WITH_HOLES, "bash", *argv], cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=said.file, stderr=said.file
         )
@@ -295,8 +295,8 @@ def test_preserve_fds_with_holes(runtime, make_bundle, tmp_path, create):
     assert (bundle.rootfs / "out").read_text().split() == ["nine", "forty", "0", "1", "2", "40", "9"]
 
 
-def test_preserve_fds_with_holes_and_all_that_opens_descriptors(pyrunc, make_bundle, tmp_path):
-    """The same with parts that hold descriptors until the end: a filter, startContainer hooks."""
+def test_preserve_fds_with_holes_and_parts_that_open_descriptors(pyrunc, make_bundle, tmp_path):
+    """The same with parts that keep descriptors until the end: a filter, startContainer hooks."""
     changes = {
         "/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW"},
         "/hooks": {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", "ls /proc/self/fd >/hook"]}]},
@@ -310,7 +310,7 @@ def test_preserve_fds_with_holes_and_all_that_opens_descriptors(pyrunc, make_bun
 
 
 def test_a_waiting_init_holds_nothing_else(pyrunc, make_bundle, tmp_path):
-    """Not even in the holes: what is kept, the standard streams, and the two fifos of the gate."""
+    """Not even in the holes: it only has the preserved descriptors, the standard streams, and the two fifos of the gate."""
     files_with_holes(tmp_path)
     id = pyrunc.new_id()
     argv = pyrunc.argv("create", "--preserve-fds", "38", "--bundle", make_bundle(), id)
@@ -323,7 +323,7 @@ def test_a_waiting_init_holds_nothing_else(pyrunc, make_bundle, tmp_path):
     assert fifos == ["exec.fifo", "result"], names
 
 
-def test_preserve_fds_that_are_not_there(runtime, bundle):
+def test_preserve_fds_that_are_closed(runtime, bundle):
     if runtime.name == "runc":
         pytest.skip("runc fails if one of them is closed")
     runtime.ok("run", "--bundle", bundle, "--preserve-fds", "2", runtime.new_id())
@@ -335,7 +335,7 @@ def test_preserve_fds_bad_number(pyrunc, bundle, value, no_leaks):
 
 
 def test_closed_streams(runtime, bundle):
-    """A caller that closed 0, 1 and 2: no file of the runtime's takes their place. crun cannot do it."""
+    """A caller that closed 0, 1 and 2: no file of the runtime takes their place. crun fails here."""
     if runtime.name == "crun":
         pytest.skip("crun fails with closed streams")
     id = runtime.new_id()
@@ -346,7 +346,7 @@ def test_closed_streams(runtime, bundle):
 
 
 def test_config_is_read_once(runtime, waiting):
-    """start uses what create saw, whatever happens to the bundle in between."""
+    """start uses what create has read, whatever happens to the bundle in between."""
     id = runtime.create(waiting)
     (waiting.path / "config.json").write_text("{}")
     runtime.start(id)
@@ -356,9 +356,9 @@ def test_config_is_read_once(runtime, waiting):
     runtime.delete(id)
 
 
-def test_killed_create_leaves_nothing_for_good(pyrunc, waiting, no_leaks):
-    """A hook holds create in the middle, create is killed; `delete --force` undoes the rest and the id is free again. Both peers
-    leave cgroups that nothing finds again."""
+def test_delete_removes_what_a_killed_create_leaves(pyrunc, waiting, no_leaks):
+    """create is killed while it waits for a hook; `delete --force` undoes the rest and the id is free again. runc and crun leave cgroups that
+    no command finds again."""
     gate = harness.fifo(waiting.path / "gate")
     script = "echo reached > %s; exec sleep 1000" % gate
     waiting.patch({"/hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]}})

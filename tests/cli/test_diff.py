@@ -1,4 +1,4 @@
-"""diff ID: a fresh container shows no difference; changes made from outside are found, area by area; exit statuses 0, 1 and 2."""
+"""diff ID: a new container shows no differences; changes made from outside are found, area by area; exit statuses 0, 1 and 2."""
 
 import json
 import os
@@ -33,7 +33,7 @@ RICH.update({
     "/process/scheduler": {"policy": "SCHED_BATCH", "nice": 4},
     "/process/ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6},
 })  # fmt: skip
-ROOT = {key: value for key, value in RICH.items() if key != "/process/user"}  # limits of others take CAP_SYS_RESOURCE
+ROOT = {key: value for key, value in RICH.items() if key != "/process/user"}  # setting limits of other processes needs CAP_SYS_RESOURCE
 
 
 def differences(pyrunc, id, code):
@@ -99,7 +99,7 @@ def test_every_area_is_found(pyrunc, make_bundle, no_leaks):
 
 
 def test_names_and_settings(pyrunc, make_bundle, no_leaks):
-    """What only a process in the container's namespaces sees is asked of one."""
+    """A process in the container's namespaces reads what is only visible there."""
     id = pyrunc.started(make_bundle(RICH, args=harness.WAIT_FOR_TERM))
     pid = pyrunc.state(id)["pid"]
     write = "hostname other; echo there > /proc/sys/kernel/domainname; echo 100 > /proc/sys/kernel/msgmax; echo 0 > /proc/sys/net/ipv4/conf/lo/forwarding"
@@ -177,7 +177,7 @@ def test_device_rules_of_v1(pyrunc, make_bundle, no_leaks):
 
 
 def test_another_config(pyrunc, make_bundle, no_leaks):
-    """--config: what the kernel shows beside what that config would make, and what else the two configs do not share."""
+    """--config: compares the kernel's state with what that config would produce, and shows the other differences between the configs."""
     bundle = make_bundle(RICH, args=harness.WAIT_FOR_TERM)
     id = pyrunc.started(bundle)
     file = bundle.path / "new.json"
@@ -232,16 +232,16 @@ def pyrunc_dir(pyrunc, id):
     return pathlib.Path(pyrunc.root) / id
 
 
-def test_update_is_no_difference(pyrunc, make_bundle):
-    """What pyrunc itself has changed is in the plan."""
+def test_update_makes_no_difference(pyrunc, make_bundle):
+    """Changes made by pyrunc are in the plan."""
     id = pyrunc.started(make_bundle(ROOT, args=harness.WAIT_FOR_TERM))
     pyrunc.ok("update", "--pids-limit", "40", "--memory", "96m", "--rlimit", "NOFILE=300:500", id)
     found = json.loads(pyrunc.call("diff", "--format", "json", id).out)
     assert not [row for row in found["differences"] if row["area"] != "config"], found
 
 
-def test_a_process_that_has_less(pyrunc, make_bundle):
-    """In process: the plan of one container against a process that is another."""
+def test_another_process(pyrunc, make_bundle):
+    """Called as a function: the plan of a container is compared with an unrelated process."""
     id = pyrunc.started(make_bundle(RICH, args=harness.WAIT_FOR_TERM))
     plans = json.loads((pyrunc_dir(pyrunc, id) / "plan.json").read_text())
     found = diff.Drift(plans, {"pid": os.getpid()}, True).look()
@@ -267,7 +267,7 @@ def test_a_plan_that_was_tampered_with(pyrunc, waiting):
     assert result.code in (0, 1) and {"namespaces", "mounts", "capabilities"} <= {
         row["area"] for row in json.loads(result.out)["unread"]
     }, result
-    path.write_text(json.dumps(dict(plans, mounts=None)))  # for delete
+    path.write_text(json.dumps(dict(plans, mounts=None)))  # so that delete works
 
 
 def test_errors_end_with_2(pyrunc, waiting):

@@ -1,4 +1,4 @@
-"""doctor and seccomp: their statements about the host and about a profile match what the host and the filter do."""
+"""doctor and seccomp: what they say about the host and about a profile agrees with what the host and the filter do."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def test_doctor_of_a_bundle(pyrunc, make_bundle):
     ("words", "verdict"),
     [(["mkdir"], "ERRNO(5)"), (["personality", "8"], "KILL_PROCESS"), (["personality", "0x9"], "ALLOW"), (["read"], "ALLOW")],
 )
-def test_seccomp_tells_the_verdict(pyrunc, make_bundle, words, verdict):
+def test_seccomp_shows_the_verdict(pyrunc, make_bundle, words, verdict):
     bundle = make_bundle({"/linux/seccomp": PROFILE})
     report = json.loads(pyrunc.ok("seccomp", "--bundle", bundle, "--format", "json", *words).out)
     assert report["verdict"] == verdict and report["unknown"] == ["no_such_call"]

@@ -1,4 +1,4 @@
-"""`list --engine`: containers where engines keep them, and commands that take an engine's name or the beginning of an id."""
+"""`list --engine`: containers where engines keep them, and commands that accept a name used by an engine or the beginning of an id."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANNOTATIONS = {
 
 @pytest.fixture
 def root() -> Iterator[pathlib.Path]:
-    """A root of a runtime where containerd would have it."""
+    """The root of a runtime where containerd would have it."""
     path = CONTAINERD / ("pyrunc-test-%s" % secrets.token_hex(4))
     path.mkdir(parents=True, mode=0o711)
     yield path
@@ -33,7 +33,7 @@ def root() -> Iterator[pathlib.Path]:
 
 @pytest.fixture
 def pod(pyrunc: harness.Runtime, waiting: harness.Bundle, root: pathlib.Path) -> Iterator[str]:
-    """The id of a container that containerd's CRI might have made."""
+    """The id of a container that containerd's CRI plugin might have created."""
     id = secrets.token_hex(32)
     bundle = waiting.patch({"/annotations": ANNOTATIONS})
     made = pyrunc.call("--root", root, "run", "--detach", "--bundle", bundle, id, raw=True)
@@ -66,13 +66,13 @@ def test_commands_by_name_and_prefix(pyrunc, pod, words):
 
 
 def test_several_by_name_in_one_command(pyrunc, pod):
-    """The first look-up leaves the place where the next one searches as it was."""
+    """The first lookup does not change where the next one searches."""
     result = pyrunc.call("stats", "shop/%s/web" % POD, pod[:10], raw=True)
     assert result.code == 0 and result.out.count(pod) == 2, result
 
 
 def test_metrics_of_all_engines(pyrunc, pod):
-    """One file for Prometheus, with the engine's names as labels."""
+    """One file for Prometheus, with the names of the engine as labels."""
     lines = pyrunc.call("stats", "--engine", "all", "--format", "prometheus", raw=True).out.splitlines()
     labels = 'id="%s",engine="containerd",name="web",pod="shop/%s"' % (pod, POD)
     assert [line.partition("{")[0] for line in lines if labels in line].count("pyrunc_pids") == 1
@@ -87,7 +87,7 @@ def test_exec_by_prefix(pyrunc, pod):
     assert (result.code, result.out) == (0, "hello\n"), result
 
 
-def test_an_explicit_root_is_searched_alone(pyrunc, pod):
+def test_only_an_explicit_root_is_searched(pyrunc, pod):
     result = pyrunc.call("state", pod[:10])
     assert result.code == 1 and "container does not exist" in result.said
 
@@ -102,7 +102,7 @@ def test_unknown_everywhere(pyrunc):
 
 @pytest.mark.skipif(not os.path.exists("/usr/sbin/runc"), reason="no runc on this machine")
 def test_a_container_of_runc_in_the_same_root(pyrunc, waiting, root, pod):
-    """Which runtime made what: it is listed, and ours leaves it alone."""
+    """The list shows which runtime created it, and pyrunc leaves it alone."""
     id = secrets.token_hex(8)
     bundle = waiting.patch({"/linux/cgroupsPath": harness.ABSENT})
     made = subprocess.run(

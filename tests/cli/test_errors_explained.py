@@ -1,4 +1,4 @@
-"""Errors as shown on a terminal, the fields of a log entry beside msg, and the list of codes."""
+"""Errors as shown on a terminal, the fields of a log entry besides msg, and the list of codes."""
 
 import fcntl
 import json
@@ -15,11 +15,11 @@ import harness
 
 
 def at_a_terminal(runtime, *words, env=None, cwd=None):
-    """(exit status, what a terminal got from standard error)."""
+    """(exit status, what standard error wrote to a terminal)."""
     return harness.at_a_terminal(runtime.argv(*words), streams=["stderr"], env={**runtime.env, "TERM": "xterm", **(env or {})}, cwd=cwd)
 
 
-def test_a_terminal_gets_the_place_and_the_way_out(pyrunc, make_bundle):
+def test_a_terminal_gets_the_position_and_the_remedy(pyrunc, make_bundle):
     bundle = make_bundle({"/mounts/1/options": ["nosuid", "idmap"]})
     config = json.loads((bundle.path / "config.json").read_text())
     (bundle.path / "config.json").write_text(json.dumps(config, indent=2))
@@ -51,8 +51,8 @@ def test_bad_json_is_shown_where_it_breaks(pyrunc, bundle):
 
 
 @pytest.mark.parametrize("kind", ["missing", "a directory", "a fifo", "binary", "huge line"])
-def test_a_document_that_can_t_be_shown(pyrunc, bundle, kind):
-    """The rest is explained all the same."""
+def test_a_document_that_cannot_be_shown(pyrunc, bundle, kind):
+    """The rest is still explained."""
     path = bundle.path / "config.json"
     path.unlink()
     if kind == "a directory":
@@ -69,14 +69,14 @@ def test_a_document_that_can_t_be_shown(pyrunc, bundle, kind):
     assert "Traceback" not in text and all(len(line) < 1200 for line in lines)
 
 
-def test_no_terminal_no_change(pyrunc, bundle):
-    """Engines show standard error unchanged: still a single line."""
+def test_without_a_terminal_nothing_changes(pyrunc, bundle):
+    """Engines show standard error unchanged, so it is still a single line."""
     bundle.patch({"/process/cwd": "relative"})
     result = pyrunc.call("create", "--bundle", bundle, pyrunc.new_id())
     assert result.code == 1 and result.err == 'create failed: Cwd must be an absolute path (/process/cwd); it is "relative"\n', result
 
 
-def test_with_a_log_the_terminal_gets_the_line(pyrunc, tmp_path):
+def test_with_a_log_the_terminal_gets_one_line(pyrunc, tmp_path):
     log = tmp_path / "log"
     argv = pyrunc.argv("state", "nobody", globals=["--log", log, "--log-format", "json"])
     master, slave = pty.openpty()
@@ -110,7 +110,7 @@ def test_unknown_code(pyrunc, word, near):
 
 @pytest.mark.parametrize("columns", [80, 200])
 def test_each_kind_of_error_fits_the_terminal(pyrunc, bundle, columns):
-    """No sentence twice, one remedy, and no line longer than the terminal."""
+    """No sentence is repeated, there is one remedy, and no line is longer than the terminal is wide."""
     for words in (
         ["rnu"],
         ["create", "--bundl", "x"],

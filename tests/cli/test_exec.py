@@ -1,4 +1,4 @@
-"""exec: process documents, options, statuses, the container states that allow it, and what the process inherits."""
+"""exec: process documents, options, exit statuses, the container states that allow it, and what the process inherits."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def test_exec_standard_input(runtime, live):
     ],
 )
 def test_exec_of_what_cannot_run(runtime, live, program, words):
-    """255 and runc's words; the container is not disturbed."""
+    """The status is 255 with runc's words; the container is not affected."""
     result = runtime.call("exec", live, program)
     assert result.code == 255, result
     assert result.said.startswith("exec failed: unable to start container process: ")
@@ -65,7 +65,7 @@ def test_exec_of_the_unknown(runtime):
 
 
 def test_exec_in_each_state(runtime, waiting):
-    """A created one takes it (podman's pods do that), a stopped one does not."""
+    """A created container accepts it (podman's pods need that), a stopped one does not."""
     id = runtime.create(waiting)
     assert runtime.ok("exec", id, "/bin/echo", "early").out == "early\n"
     runtime.stopped(id)
@@ -75,7 +75,7 @@ def test_exec_in_each_state(runtime, waiting):
 
 
 def test_exec_process_document(runtime, live, waiting):
-    """What containerd, docker and podman send: the whole process, --detach and --pid-file. The file goes away right after."""
+    """What containerd, docker and podman send: the whole process, --detach and --pid-file. They remove the file right after."""
     path = document(
         waiting,
         args=["/bin/sh", "-c", "pwd; id -u; id -g; echo $A"],
@@ -88,14 +88,14 @@ def test_exec_process_document(runtime, live, waiting):
 
 
 def test_exec_umask(pyrunc, live, waiting):
-    """Of the document, else of the container (runc 1.1 has the caller's in both cases)."""
+    """It comes from the document, or else from the container (runc 1.1 uses the caller's in both cases)."""
     path = document(waiting, args=["/bin/sh", "-c", "umask"], user={"uid": 0, "gid": 0, "umask": 0o27})
     assert pyrunc.ok("exec", "--process", path, live).out == "0027\n"
     assert pyrunc.ok("exec", live, "/bin/sh", "-c", "umask").out == "0022\n"
 
 
 def test_exec_oom_score(pyrunc, make_bundle):
-    """The container's, as with runc: the caller may be a daemon that is never to be killed. What the document says comes first."""
+    """It is the container's, as with runc: the caller may be a daemon that must never be killed. The document takes precedence."""
     live = pyrunc.started(make_bundle({"/process/oomScoreAdj": 321}, args=harness.WAIT_FOR_TERM))
     words = ["/bin/cat", "/proc/self/oom_score_adj"]
     assert pyrunc.ok("exec", live, *words).out == "321\n"
@@ -117,7 +117,7 @@ def test_exec_detach(runtime, live, waiting, tmp_path):
 
 
 def test_exec_pid_file_while_it_runs(runtime, live, waiting, tmp_path):
-    """Written before the wait also without --detach: buildkit looks at it meanwhile."""
+    """It is written before the wait, even without --detach: buildkit reads it in the meantime."""
     gate = harness.fifo(waiting.rootfs / "execgate")
     argv = runtime.argv("exec", "--pid-file", tmp_path / "pid", live, "/bin/sh", "-c", "echo up > /execgate; read x < /execdoor")
     harness.fifo(waiting.rootfs / "execdoor")
@@ -163,26 +163,26 @@ FORMS = {"0": (0, 0), "1": (1, 0), "1:2": (1, 2), "1000:1000": (1000, 1000)}
 @pytest.mark.parametrize("form", FORMS)
 def test_exec_user_forms(runtime, live, form):
     if runtime.name == "crun":
-        pytest.skip("crun 1.21 takes a lone number for root")
+        pytest.skip("crun 1.21 treats a lone number as root")
     out = runtime.ok("exec", "--user", form, live, "/bin/sh", "-c", "id -u; id -g").out
     assert tuple(map(int, out.split())) == FORMS[form]
 
 
 @pytest.mark.parametrize("form", [":2", "1:", " 1", "+1", "1a", "-1", "4294967295", "4294967296", "0x1", ":", "1:1:1", "1_0", "٣"])
 def test_exec_bad_user_forms(pyrunc, live, form):
-    """Never uid 0 by accident (CVE-2026-30892 and its kin)."""
+    """They never become uid 0 by accident (CVE-2026-30892 and similar ones)."""
     result = pyrunc.call("exec", "--user", form, live, "/bin/id", "-u")
     assert result.code == 255 and result.out == "", result
     assert "Traceback" not in result.err
 
 
 def test_exec_user_is_a_number_first(runtime, make_bundle):
-    """A line `1000:x:0:0` in the image's passwd does not make 1000 root (CVE-2016-3697)."""
+    """A line `1000:x:0:0` in the passwd file of the image does not make 1000 root (CVE-2016-3697)."""
     bundle = make_bundle(args=harness.WAIT_FOR_TERM)
     (bundle.rootfs / "etc/passwd").write_text("1000:x:0:0::/:/bin/sh\n")
     (bundle.rootfs / "etc/group").write_text("1000:x:0:\n")
     if runtime.name == "crun":
-        pytest.skip("crun 1.21 takes a lone number for root")
+        pytest.skip("crun 1.21 treats a lone number as root")
     live = runtime.started(bundle)
     for form in ("1000", "1000:1000"):
         assert runtime.ok("exec", "--user", form, live, "/bin/sh", "-c", "id -u").out == "1000\n"
@@ -201,8 +201,8 @@ def test_exec_capabilities(runtime, make_bundle):
     assert sets["CapEff"] == sets["CapPrm"] == sets["CapBnd"] == 1 << 21 | (0 if runtime.name == "crun" else 1 << 5)
 
 
-def test_exec_capabilities_onto_none(pyrunc, live):
-    """The same where the config names no capabilities at all (runc 1.1 dies of a nil pointer)."""
+def test_exec_capabilities_added_to_none(pyrunc, live):
+    """The same if the config has no capabilities at all (runc 1.1 crashes with a nil pointer)."""
     sets = capabilities(pyrunc.ok("exec", "-c", "CAP_KILL", live, "/bin/cat", "/proc/self/status").out)
     assert (sets["CapInh"], sets["CapAmb"], sets["CapEff"], sets["CapPrm"], sets["CapBnd"]) == (0, 0, 32, 32, 32)
 
@@ -212,7 +212,7 @@ def test_exec_no_new_privs(runtime, live):
 
 
 def test_exec_joins_all_namespaces(runtime, live):
-    """It sees what init sees, and is in the container's cgroup."""
+    """It sees what init sees, and it is in the container's cgroup."""
     script = "for n in pid net ipc uts mnt cgroup user; do readlink /proc/self/ns/$n; readlink /proc/1/ns/$n; done"
     words = runtime.ok("exec", live, "/bin/sh", "-c", script).out.split()
     assert words[0::2] == words[1::2] and len(words) == 14
@@ -222,7 +222,7 @@ def test_exec_joins_all_namespaces(runtime, live):
 
 
 def test_exec_inherits_what_the_document_lacks(pyrunc, make_bundle):
-    """Capabilities, limits, noNewPrivileges and filter of the container hold for a process document that is silent about them."""
+    """Capabilities, limits, noNewPrivileges and the filter of the container apply if the process document does not mention them."""
     bundle = make_bundle(
         {
             "/process/capabilities": {k: ["CAP_KILL"] for k in ("bounding", "effective", "permitted")},
@@ -287,7 +287,7 @@ def test_exec_leaves_no_descriptor(runtime, live):
         text=True,
     )
     numbers = {line.split()[8] for line in done.stdout.splitlines() if "->" in line}
-    assert numbers <= {"0", "1", "2", "3"}, done.stdout  # 3: ls reads the directory
+    assert numbers <= {"0", "1", "2", "3"}, done.stdout  # 3 is the directory that ls reads
 
 
 def test_exec_without_words(runtime, live):
@@ -317,7 +317,7 @@ def test_exec_preserve_fds(runtime, live, tmp_path):
 
 
 def test_exec_preserve_fds_with_holes(runtime, live, tmp_path):
-    """Of 3 to 40 two are open; one above them is not handed on."""
+    """Two of the descriptors from 3 to 40 are open; a higher one is not passed on."""
     if runtime.name == "runc":
         pytest.skip("runc fails if one of them is closed")
     for name in ("nine", "forty", "beyond"):
@@ -334,13 +334,13 @@ def test_exec_preserve_fds_with_holes(runtime, live, tmp_path):
 
 
 def mapped(make_bundle, first, joined=None):
-    """A bundle with a user namespace whose ids begin at `first`; joined: {type: path} of namespaces that it joins."""
+    """A bundle with a user namespace whose ids start at `first`; joined: {type: path} of namespaces that it joins."""
     kinds = ("user", "pid", "network", "ipc", "uts", "mount")
     maps = [{"containerID": 0, "hostID": first, "size": 65536}]
     namespaces = [{"type": kind, **({"path": joined[kind]} if joined and kind in joined else {})} for kind in kinds]
     changes = {"/linux/uidMappings": maps, "/linux/gidMappings": maps, "/linux/namespaces": namespaces, "/hostname": harness.ABSENT}
     if joined and "network" in joined:
-        changes["/mounts/4"] = harness.ABSENT  # sysfs: it shows devices of the network namespace, and wants its user namespace
+        changes["/mounts/4"] = harness.ABSENT  # sysfs shows devices of the network namespace, and needs its user namespace
     bundle = make_bundle(changes, args=harness.WAIT_FOR_TERM)
     os.chmod(bundle.path, 0o755)
     subprocess.run(["chown", "-R", "%d:%d" % (first, first), bundle.rootfs], check=True)
@@ -349,9 +349,9 @@ def mapped(make_bundle, first, joined=None):
 
 @pytest.mark.parametrize("kinds", [("ipc",), ("uts", "network"), ("ipc", "uts", "network")])
 def test_exec_where_a_namespace_belongs_to_another_user_namespace(runtime, make_bundle, kinds):
-    """A container with a user namespace of its own that joined namespaces of a container in another one: all of them are joined again."""
+    """A container with its own user namespace has joined namespaces of a container in another one: exec joins all of them again."""
     if runtime.name == "runc":
-        pytest.skip("runc before 1.3 joins the user namespace first, and may not join the others then")
+        pytest.skip("runc before 1.3 joins the user namespace first, and then has no permission to join the others")
     files = {"ipc": "ipc", "uts": "uts", "network": "net"}
     owner = runtime.started(mapped(make_bundle, 100000))
     pid = runtime.state(owner)["pid"]
@@ -366,7 +366,7 @@ def test_exec_where_a_namespace_belongs_to_another_user_namespace(runtime, make_
 
 
 def test_exec_survives_its_runtime(runtime, live, waiting, tmp_path):
-    """cri-o kills the runtime when it loses patience: the process inside lives on, as with runc."""
+    """cri-o kills the runtime after a timeout: the process inside keeps running, as with runc."""
     gate = harness.fifo(waiting.rootfs / "execgate")
     argv = runtime.argv("exec", "--pid-file", tmp_path / "pid", live, "/bin/sh", "-c", "echo up > /execgate; exec sleep 1000")
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
@@ -379,7 +379,7 @@ def test_exec_survives_its_runtime(runtime, live, waiting, tmp_path):
 
 
 def test_many_execs(runtime, live):
-    """Fifty in a row leave no process and no descriptor behind."""
+    """Fifty in a row leave no process behind."""
     before = harness.until_processes(runtime, live)
     for number in range(50):
         assert runtime.call("exec", live, "/bin/sh", "-c", "exit %d" % (number % 7)).code == number % 7

@@ -1,4 +1,4 @@
-"""explain: codes, pointers and names; support by this host; a bundle's value as planned; suggestions for misspelled names."""
+"""explain: codes, pointers and names; support on this host; the planned value for a bundle; suggestions for misspelled names."""
 
 import json
 
@@ -35,8 +35,8 @@ def test_a_limit(pyrunc, word):
     assert any(row["what"] == "controllers" for row in found["here"])
 
 
-def test_every_property_can_be_asked_for(pyrunc):
-    """In process: two hundred starts would say no more."""
+def test_every_property_can_be_explained(pyrunc):
+    """Called as a function: starting the command two hundred times would not test more."""
     from pyrunc.commands import explain
 
     for place in glossary.all_pointers():
@@ -49,7 +49,7 @@ def test_every_property_can_be_asked_for(pyrunc):
         assert explain.about_code(explain.code_of(row["code"]))["code"] == row["code"]
 
 
-def test_with_a_bundle_the_value_as_planned(pyrunc, make_bundle):
+def test_the_planned_value_of_a_bundle(pyrunc, make_bundle):
     bundle = make_bundle({"/linux/resources/pids/limit": 77, "/process/env": ["SECRET=hush", "PATH=/bin"]})
     found = explained(pyrunc, "pids.limit", bundle)
     assert found["value"] == 77 and found["planned"] == {"limit": 77} and found["problems"] == []
@@ -80,7 +80,7 @@ def test_a_refused_property_ends_with_1(pyrunc, make_bundle):
         ("\x1b[31m" + "x" * 3000, "give a code"),
     ],
 )
-def test_unknown_ones_suggest_the_nearest(pyrunc, word, near):
+def test_unknown_names_suggest_the_nearest(pyrunc, word, near):
     result = pyrunc.call("explain", word)
     assert result.code == 1 and result.err.count("\n") == 1 and near in result.err and len(result.err) < 800, result
     assert "\x1b" not in result.err

@@ -1,6 +1,6 @@
-"""Resources that run out, and processes that die, hang or interfere meanwhile. After each fault: one clear line or success, `delete
---force` exits with 0, nothing is left behind, and the id can be used for another container. Kills and failing calls at every point are in
-test_faults.py.
+"""Resources that run out, and processes that die, hang or interfere. After each fault, the command has printed one clear line or succeeded,
+`delete --force` exits with 0, nothing is left behind, and the id can be used for another container. test_faults.py tests kills and failing
+calls at every point.
 """
 
 import json
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.kernel
 
 
 def clear(result, *codes):
-    """One line, no traceback."""
+    """Checks that the error is a single line without a traceback; returns it."""
     assert result.code in (codes or (1,)), result
     assert result.code == 0 or len(result.err.splitlines()) == 1, result
     assert "Traceback" not in result.err and "internal error" not in result.err, result
@@ -25,7 +25,7 @@ def clear(result, *codes):
 
 
 def again(runtime, bundle, id):
-    """The end of every test here: delete --force, twice, and the id's next life."""
+    """The end of every test here: delete --force succeeds twice, and the id can be used again."""
     for _ in range(2):
         clear(runtime.call("delete", "--force", id), 0)
     runtime.create(bundle, id)
@@ -59,7 +59,7 @@ def fill(top):
             pass
 
 
-# ---- the disk of the state
+# ---- the file system of the state root
 
 
 def test_full_disk_at_create(pyrunc, waiting, small, no_leaks):
@@ -71,7 +71,7 @@ def test_full_disk_at_create(pyrunc, waiting, small, no_leaks):
 
 
 def test_full_disk_after_create(pyrunc, waiting, small, no_leaks):
-    """A container that cannot be written about is started or refused, and is deleted without writing."""
+    """A container whose state cannot be written is started or refused, and can be deleted without writing."""
     id = pyrunc.create(waiting)
     fill(small)
     clear(pyrunc.call("start", id), 0, 1)
@@ -82,7 +82,7 @@ def test_full_disk_after_create(pyrunc, waiting, small, no_leaks):
 
 
 def test_read_only_disk_after_create(pyrunc, waiting, small, no_leaks):
-    """Looking and killing work; delete says what stays, and finishes once it can."""
+    """Reading commands and kill work; delete reports what is left, and finishes once it can."""
     id = pyrunc.create(waiting)
     pyrunc.start(id)
     remount(small, "ro")
@@ -111,7 +111,7 @@ def test_read_only_disk_at_create(pyrunc, waiting, small, no_leaks):
 
 @pytest.mark.slow
 def test_each_number_of_descriptors(pyrunc, make_bundle, no_leaks):
-    """Too few are a clear error; whatever starts is whole: its masks are there."""
+    """Too few give a clear error; a container that starts is complete, including its masks."""
     bundle = make_bundle({"/linux/maskedPaths": ["/secret"]}, args=["/bin/cat", "/secret"])
     (bundle.rootfs / "secret").write_text("secret")
     outcomes = set()
@@ -134,7 +134,7 @@ def test_each_number_of_descriptors(pyrunc, make_bundle, no_leaks):
 
 
 def test_no_more_processes(pyrunc, waiting, token, no_leaks):
-    """The caller's own cgroup lets it have no child."""
+    """The caller's cgroup does not allow it to have children."""
     top = harness.CGROUP / "pids" if (harness.CGROUP / "pids").is_dir() else harness.CGROUP
     group = top / (token + "-few")
     group.mkdir()
@@ -161,8 +161,8 @@ STRACE = "/usr/bin/strace"
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists(STRACE), reason="no strace on this machine")
 @pytest.mark.parametrize("call", ["mmap", "clone3", "fsopen", "openat2", "open_tree", "mkdirat", "socketpair", "pidfd_send_signal"])
-def test_memory_that_is_not_to_be_had(pyrunc, waiting, no_leaks, call):
-    """ENOMEM of the first three calls of a kind, one after another, on either side."""
+def test_memory_that_is_not_available(pyrunc, waiting, no_leaks, call):
+    """ENOMEM for each of the first three calls of a kind, on either side."""
     for number in (1, 2, 3):
         id = pyrunc.new_id()
         inject = ["-e", "trace=" + call, "-e", "inject=%s:error=ENOMEM:when=%d" % (call, number)]
@@ -187,7 +187,7 @@ def with_hook(make_bundle, script, kind="createRuntime", timeout=None):
 
 @pytest.mark.parametrize("script", ["trap '' TERM INT; while :; do sleep 1000; done", "sleep 1000 & sleep 1000", "kill -STOP $$"])
 def test_a_hook_that_hangs(pyrunc, make_bundle, no_leaks, script):
-    """It is ended with all that it started."""
+    """It is killed along with everything that it started."""
     bundle = with_hook(make_bundle, "echo %s >/dev/null; %s" % (pyrunc.token, script), timeout=1)
     id = pyrunc.new_id()
     assert "timeout" in clear(pyrunc.call("create", "--bundle", bundle, id))
@@ -196,14 +196,14 @@ def test_a_hook_that_hangs(pyrunc, make_bundle, no_leaks, script):
 
 
 @pytest.mark.parametrize("script", ["exec >&- 2>&- <&-; exit 0", "head -c 60000000 /dev/zero", "exit 0", "exec <&-; cat /dev/null"])
-def test_a_hook_that_reads_or_writes_oddly(pyrunc, make_bundle, no_leaks, script):
+def test_a_hook_with_unusual_input_or_output(pyrunc, make_bundle, no_leaks, script):
     bundle = with_hook(make_bundle, script)
     bundle.patch({"/annotations": {"big": "x" * 300_000}})  # more than a pipe holds
     again(pyrunc, bundle, pyrunc.create(bundle))
 
 
 def test_a_hook_that_leaves_a_daemon_behind(pyrunc, make_bundle, tmp_path, no_leaks):
-    """Its daemon keeps the streams open; create waits for the hook and not for them."""
+    """The daemon keeps the streams open; create waits for the hook and not for the streams."""
     bundle = with_hook(make_bundle, "setsid sleep 1000 & echo $! >%s/pid" % tmp_path)
     id = pyrunc.create(bundle)
     end_daemon(tmp_path / "pid")
@@ -237,7 +237,7 @@ def test_init_is_killed_before_start(pyrunc, waiting, no_leaks):
     again(pyrunc, waiting, id)
 
 
-# ---- the console's other end
+# ---- the other end of the console socket
 
 
 @pytest.mark.parametrize("peer", ["missing", "dead", "full", "closes"])
@@ -273,7 +273,7 @@ def test_a_console_socket_whose_peer_is_gone(pyrunc, make_bundle, scratch, peer,
 
 
 def together(runtime, *commands):
-    """Starts all at once → their exit statuses."""
+    """Starts all at the same time → their exit statuses."""
     null = subprocess.DEVNULL
     made = [subprocess.Popen(runtime.argv(*words), stdin=null, stdout=null, stderr=null, env=runtime.env) for words in commands]
     return [process.wait(harness.WATCHDOG) for process in made]
@@ -293,8 +293,8 @@ PAIRS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS)
-def test_at_once_on_one_id(pyrunc, waiting, pair, no_leaks):
-    """delete --force is 0 whatever the others do, and nothing outlives the next one."""
+def test_commands_on_one_id_at_the_same_time(pyrunc, waiting, pair, no_leaks):
+    """delete --force exits with 0 whatever the others do, and nothing is left after the next one."""
     for turn in range(12):
         id = pyrunc.create(waiting)
         if turn % 2 and "start" not in pair:
@@ -320,7 +320,7 @@ def frozen(pyrunc, waiting):
 
 
 def test_a_frozen_container(pyrunc, waiting, frozen, no_leaks):
-    """exec is refused, pausing again is no harm, KILL has its effect."""
+    """exec is refused, pausing again is harmless, and KILL works."""
     assert "paused" in clear(pyrunc.call("exec", frozen, "/bin/true"), 255)
     clear(pyrunc.call("pause", frozen), 0, 1)
     with harness.Watched(pyrunc.state(frozen)["pid"]) as init:
@@ -333,7 +333,7 @@ def test_a_frozen_container_is_deleted(pyrunc, waiting, frozen, no_leaks):
     again(pyrunc, waiting, frozen)
 
 
-def test_a_container_that_somebody_else_froze(pyrunc, waiting, no_leaks):
+def test_a_container_that_another_process_froze(pyrunc, waiting, no_leaks):
     id = pyrunc.started(waiting)
     folders = harness.cgroups(os.path.basename(waiting.config["linux"]["cgroupsPath"]))
     for folder in folders:
@@ -347,7 +347,7 @@ def test_a_container_that_somebody_else_froze(pyrunc, waiting, no_leaks):
 
 
 def test_a_process_of_the_host_in_the_cgroup(pyrunc, waiting, no_leaks):
-    """delete ends with an error that names it, or ends it by --force; never with 0 and the cgroup left."""
+    """delete fails with an error that names the process, or kills it with --force; it never exits with 0 and leaves the cgroup."""
     id = pyrunc.create(waiting)
     folder = sorted(harness.cgroups(os.path.basename(waiting.config["linux"]["cgroupsPath"])))[0]
     stranger = subprocess.Popen(["/bin/sleep", "1000"])
@@ -369,12 +369,12 @@ def test_a_process_of_the_host_in_the_cgroup(pyrunc, waiting, no_leaks):
     again(pyrunc, waiting, id)
 
 
-# ---- init fails before anybody listens
+# ---- init fails before the host side listens
 
 
 @pytest.mark.skipif(not os.path.exists(STRACE), reason="no strace on this machine")
-def test_init_fails_before_it_is_spoken_to(pyrunc, waiting, no_leaks):
-    """Its first call fails and it ends while the host is on its way to its first word (sendmsg): what it said is not lost."""
+def test_init_fails_before_the_first_message(pyrunc, waiting, no_leaks):
+    """Its first call fails and it exits before the host side sends its first message (sendmsg): the error of init is not lost."""
     id = pyrunc.new_id()
     inject = ["-e", "trace=setsid,sendmsg", "-e", "inject=setsid:error=EPERM", "-e", "inject=sendmsg:delay_enter=300000:when=1"]
     argv = [STRACE, "-D", "-f", "-qq", "-o", "/dev/null", "-e", "signal=none", *inject, *pyrunc.argv("create", "--bundle", waiting, id)]
@@ -386,16 +386,16 @@ def test_init_fails_before_it_is_spoken_to(pyrunc, waiting, no_leaks):
     assert no_leaks.left() == {}
 
 
-# ---- the undoing fails, too
+# ---- undoing fails too
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists(STRACE), reason="no strace on this machine")
 @pytest.mark.parametrize("call", ["unlinkat", "unlink", "rmdir", "unlinkat,unlink,rmdir"])
 @pytest.mark.parametrize("way", ["delete", "gc"])
-def test_create_and_its_undoing_fail(pyrunc, waiting, make_bundle, call, way, no_leaks):
-    """EIO for every removal from the first on: what create could not take back is recorded, and taken back later."""
-    other = pyrunc.create(waiting)  # gc takes an empty directory for ours where its neighbours are
+def test_create_and_its_undo_fail(pyrunc, waiting, make_bundle, call, way, no_leaks):
+    """EIO for every removal: what create could not undo is recorded, and undone later."""
+    other = pyrunc.create(waiting)  # gc treats an empty directory as ours if its siblings are
     bundle = make_bundle(args=["/no/such/program"])
     id = pyrunc.new_id()
     inject = ["-e", "trace=" + call, "-e", "inject=%s:error=EIO" % call]
@@ -406,7 +406,7 @@ def test_create_and_its_undoing_fail(pyrunc, waiting, make_bundle, call, way, no
         text = err.text()
     assert code == 1 and "raceback" not in text, text
     if way == "gc":
-        for top, folders, files in os.walk(pyrunc.root):  # gc leaves alone what was written a moment ago
+        for top, folders, files in os.walk(pyrunc.root):  # gc leaves recently written files alone
             for name in (*folders, *files):
                 os.utime(os.path.join(top, name), (0, 0), follow_symlinks=False)
         clear(pyrunc.call("gc", "--force"), 0)
@@ -421,7 +421,7 @@ def test_create_and_its_undoing_fail(pyrunc, waiting, make_bundle, call, way, no
 @pytest.mark.parametrize("name", ["exec.fifo", "result"])
 @pytest.mark.parametrize("shape", ["file", "link", "fifo", "missing"])
 def test_the_gate_is_replaced(pyrunc, waiting, host_file, name, shape, no_leaks):
-    """start goes through the fifo that create made, or refuses; nothing is written elsewhere."""
+    """start uses the fifo that create made, or refuses; nothing is written elsewhere."""
     id = pyrunc.create(waiting)
     path = os.path.join(pyrunc.root, id, name)
     os.unlink(path)
@@ -450,5 +450,5 @@ def test_a_state_of_a_newer_version(pyrunc, waiting, no_leaks):
     with open(path, "w") as file:
         json.dump({**state, "version": state["version"] + 1}, file)
     assert "version" in clear(pyrunc.call("state", id))
-    assert id in pyrunc.ok("list").err, "the others are listed all the same"
+    assert id in pyrunc.ok("list").err, "list reports it and still lists the others"
     again(pyrunc, waiting, id)

@@ -1,8 +1,8 @@
 """The runtime is killed, or one of its system calls fails, at one point after another: afterwards everything can be cleaned up.
 
 strace injects the faults. It counts the calls of each process of a command separately, so `the third mount` means that of the host side or
-that of init, whichever comes first. `-D` keeps the command our child, so that its exit is seen while strace goes on tracing init. The short
-run takes the first, the last and for create a middle point of each call; the long one takes all.
+of init, whichever comes first. With `-D` the command stays our child, so that its exit is seen while strace keeps tracing init. The short run
+tests the first, the last and, for create, a middle point of each call; the long one tests all.
 """
 
 import os
@@ -31,14 +31,14 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(STRACE is
 
 @pytest.fixture(scope="module", autouse=True)
 def tracing():
-    """A container of ours, or a strict yama, may not let anybody trace."""
+    """Tracing may be forbidden, for example in a container or by yama."""
     done = subprocess.run([STRACE, "-qq", "-o", "/dev/null", "/bin/true"], capture_output=True, text=True)
     if done.returncode:
         pytest.skip("this machine does not let strace trace: %s" % done.stderr.strip())
 
 
 def traced(runtime, options, *words):
-    """(exit status, standard error) of a command under strace; the tracer itself may live on."""
+    """(exit status, standard error) of a command under strace; the tracer itself may still be running."""
     argv = [STRACE, "-D", "-f", "-qq", "-e", "signal=none", *options, *runtime.argv(*words)]
     with harness.Capture() as err:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err.file, env=runtime.env)
@@ -46,7 +46,7 @@ def traced(runtime, options, *words):
 
 
 def counts(runtime, *words):
-    """{call: the most that one process of the command makes of it}"""
+    """{call: how often the process that makes it most often does so}"""
     with harness.Capture() as log:
         code, err = traced(runtime, ["-o", "/proc/%d/fd/%d" % (os.getpid(), log.file.fileno())], *words)
         assert code == 0, err
@@ -65,7 +65,7 @@ def points(number, every, middle):
 
 
 def settled(runtime, needle):
-    """Processes that are about to die with their runtime get the time to; then what is left is left."""
+    """Waits for processes that die along with their runtime, so that what is left afterwards is a leftover."""
     for pid in harness.processes(needle):
         try:
             with harness.Watched(pid) as watched:
@@ -75,7 +75,7 @@ def settled(runtime, needle):
 
 
 def cleaned(runtime, bundle, id, what):
-    """state and list answer, delete --force succeeds, twice, and nothing is there any more."""
+    """Checks that state and list answer, that delete --force succeeds twice, and that nothing is left."""
     for words in (["state", id], ["list"]):
         result = runtime.call(*words)
         assert result.code in (0, 1) and "Traceback" not in result.err and "internal error" not in result.err, (what, result)
@@ -95,13 +95,13 @@ def cleaned(runtime, bundle, id, what):
 
 @pytest.fixture(scope="module")
 def calibration(runtime_path, workshop, scratch, token, cgroup):
-    """How often each call is made by create, start and delete of a plain container."""
+    """How often create, start and delete of a plain container make each call."""
     runtime = harness.Runtime(runtime_path, scratch / "faults", token + "faults", cgroup)
     if not runtime.is_pyrunc:
-        pytest.skip("the peers do not pass this; the runtime under test is %s" % runtime.name)
+        pytest.skip("other runtimes do not pass this; the runtime under test is %s" % runtime.name)
     bundle = workshop.bundle(args=harness.WAIT_FOR_TERM, cgroup=cgroup)
     id = runtime.new_id()
-    runtime.ok("create", "--bundle", bundle, id)  # caches are filled
+    runtime.ok("create", "--bundle", bundle, id)  # fills the caches
     runtime.ok("delete", id)
     found = {"create": counts(runtime, "create", "--bundle", bundle, id)}
     found["start"] = counts(runtime, "start", id)
@@ -111,18 +111,18 @@ def calibration(runtime_path, workshop, scratch, token, cgroup):
     return found
 
 
-# What the plain launcher's shell, the dynamic linker and the interpreter say before a line of ours is run, with an exit status of theirs.
+# Messages of the plain launcher's shell, the dynamic linker and the interpreter before any of our code runs, with their own exit statuses.
 BEFORE_US = re.compile(
     r"^/bin/sh: |^/usr/bin/python3: (error while loading|can't open file)|^Python runtime state: (pre|core )initialized$", re.M
 )
 
-# Not failed: flock (giving a lock back does not fail), and calls that the undoing needs too, as both sides would be hit at once.
+# Not made to fail: flock (releasing a lock does not fail), and calls that undoing needs too, because both would be hit at once.
 NOT_FAILED = ("execve", "wait4", "flock")
 UNDO = ("unlinkat",)
 
 
 def sweep(runtime, make_bundle, calibration, command, call, injection, every, record_property):
-    """`points` is what the security report counts."""
+    """`points` is the number that the security report counts."""
     number = calibration[command].get(call)
     if not number or (command == "create" and call in UNDO and injection.startswith("error=")):
         return
@@ -144,11 +144,14 @@ def sweep(runtime, make_bundle, calibration, command, call, injection, every, re
         assert not ours or ("Traceback" not in err and "internal error" not in err), (what, err)
         if injection.startswith("error=") and ours:
             assert code in (0, 1), (what, code, err)
-            assert code == 0 or len(err.splitlines()) == 1 or (call == "write" and not err), (what, err)  # the sentence is written, too
+            assert code == 0 or len(err.splitlines()) == 1 or (call == "write" and not err), (
+                what,
+                err,
+            )  # writing the error message may fail as well
             if code == 1 and command == "create":
                 assert id not in harness.state_dirs(runtime.root), what
         cleaned(runtime, bundle, id, what)
-    id = runtime.create(bundle)  # the place is good for another one
+    id = runtime.create(bundle)  # the bundle can be used for another container
     runtime.ok("delete", "--force", id)
 
 
@@ -177,8 +180,8 @@ KILLS = 10_000
 
 @pytest.mark.long
 def test_killed_at_any_time(pyrunc, make_bundle, record_property):
-    """create is killed at a random time, ten thousand times under one id: delete --force succeeds each time, the id is free again, and no
-    cgroup, mount or process is there any more (looked for every hundred times, as that reads all of /proc)."""
+    """create is killed at a random time, ten thousand times with one id: delete --force succeeds each time, the id is free again, and no cgroup,
+    mount or process is left (checked every hundred times, because that reads all of /proc)."""
     bundle = make_bundle(args=harness.WAIT_FOR_TERM)
     id = pyrunc.new_id()
     argv = pyrunc.argv("create", "--bundle", bundle, id)
@@ -205,4 +208,4 @@ def test_killed_at_any_time(pyrunc, make_bundle, record_property):
             settled(pyrunc, needle)
             left = [harness.cgroups(needle), harness.mounts(str(bundle.path) + "/"), harness.processes(needle)]
             assert not any(left), (number, left)
-    assert 0 < ended < KILLS * 3 // 4, "the times do not cover a create: %d of them had ended before" % ended
+    assert 0 < ended < KILLS * 3 // 4, "the times do not cover a whole create: %d of them had already finished" % ended

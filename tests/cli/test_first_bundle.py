@@ -1,4 +1,4 @@
-"""docs/first-bundle.md, the errors shown in README.md, and every other page with `console` blocks are followed literally, in an empty
+"""docs/first-bundle.md, the errors shown in README.md, and every other page with `console` blocks are followed literally in an empty
 directory: each command is run, and its output must match the page."""
 
 import re
@@ -13,7 +13,7 @@ FIRST, README = harness.ROOT / "docs/first-bundle.md", harness.ROOT / "README.md
 
 
 def steps(page):
-    """[(command, what the page shows)], from the blocks marked `console`."""
+    """[(command, output on the page)], from the blocks marked `console`."""
     found = []
     for block in re.findall(r"^```console\n(.*?)^```", page, re.M | re.S):
         for line in block.splitlines():
@@ -25,7 +25,7 @@ def steps(page):
 
 
 def fits(shown, seen):
-    """… in a line is any text, blanks any number of blanks; a line that is only … is the rest."""
+    """… within a line matches any text, a blank any number of blanks, and a line with only … the rest."""
     rest = shown[-1:] == ["…"]
     shown = shown[:-1] if rest else shown
     if len(seen) < len(shown) or (len(seen) > len(shown) and not rest):
@@ -40,9 +40,9 @@ def _line_fits(shown, seen):
 
 @pytest.fixture
 def follow(pyrunc, tmp_path, no_leaks):
-    """follow(page) types the page's commands and compares; returns how many there were."""
+    """follow(page) runs the commands on the page and compares their output; returns the number of commands."""
     (tmp_path / "bin").mkdir()
-    wrapper = tmp_path / "bin/pyrunc"  # the page uses the default state directory; the test its own
+    wrapper = tmp_path / "bin/pyrunc"  # the page uses the default state directory; the test uses another one
     wrapper.write_text('#!/bin/sh\nexec %s --root %s "$@"\n' % (pyrunc.path, pyrunc.root))
     wrapper.chmod(0o755)
     env = {"PATH": "%s:/usr/sbin:/usr/bin:/sbin:/bin" % (tmp_path / "bin"), "LC_ALL": "C.UTF-8"}
@@ -51,7 +51,7 @@ def follow(pyrunc, tmp_path, no_leaks):
 
     def run(page):
         for command, shown in steps(page):
-            if command.startswith("cat "):  # a person takes longer to type it than the program to write it
+            if command.startswith("cat "):  # a person takes longer to type the next command than the program takes to write this
                 command = "until test -s %s; do :; done; %s" % (command.split()[1], command)
             with harness.Capture() as out:
                 done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Each command that prints something has --format json, whose output matches its schema in docs/schemas."""
+"""Each command that prints something has --format json, and the output matches its schema in docs/schemas."""
 
 import json
 import os
@@ -10,9 +10,9 @@ import harness
 from pyrunc import cli
 
 SCHEMAS = harness.ROOT / "docs/schemas"
-# What prints nothing, or what a program of the container prints.
+# Commands that print nothing, or the output of a program in the container.
 SILENT = set("create run start kill delete exec checkpoint restore pause resume update".split())
-# The script of a shell, which is not for reading.
+# A shell script, which is not data.
 SCRIPTS = {"completion"}
 HOOKS = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo hook"]}]}
 
@@ -29,7 +29,7 @@ def check(name, document):
 
 
 @pytest.mark.parametrize("command", sorted(set(cli.COMMANDS) - SILENT - SCRIPTS))
-def test_every_command_takes_the_option(pyrunc, command):
+def test_every_command_accepts_the_option(pyrunc, command):
     assert "format" in cli.COMMANDS[command].options
     words = {"mounts": ["list", "x"], "seccomp": [], "help": [], "version": []}.get(command, ["x"] * cli.COMMANDS[command].fewest)
     result = pyrunc.call(command, "--format", "nonsense", *words)
@@ -43,7 +43,7 @@ def test_schemas_are_schemas_and_named_in_the_docs(path):
 
 
 def test_each_object_is_closed_and_each_field_described():
-    """A field that a schema does not name fails the tests here: that is how schemas keep up."""
+    """A field that is missing in a schema fails the tests, which keeps the schemas up to date."""
 
     def objects(node):
         if isinstance(node, dict):
@@ -93,7 +93,7 @@ def test_without_a_container(pyrunc, make_bundle):
     assert check("list", out(pyrunc, "list", "--format", "json")) is None
 
 
-def test_features_and_spec_are_of_the_specification(pyrunc):
+def test_features_and_spec_match_the_specification(pyrunc):
     from pyrunc.oci import explain
 
     assert explain.problems(out(pyrunc, "features", "--format", "json"), "features") == []

@@ -14,7 +14,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)"
 
 
 def fail(runtime, *globals, **kw):
-    """A call that fails for sure: the state of an id that is not there."""
+    """A call that always fails: the state of an unknown id."""
     result = runtime.call("state", "no-such-id", globals=globals, **kw)
     assert result.code == 1, result
     assert result.out == ""
@@ -22,7 +22,7 @@ def fail(runtime, *globals, **kw):
 
 
 def unknown(runtime):
-    """runc's words, which callers look for; pyrunc names the command before them, in each sentence."""
+    """The words of runc, which callers look for; pyrunc puts the name of the command before them."""
     return "state failed: container does not exist (no-such-id)" if runtime.is_pyrunc else "container does not exist"
 
 
@@ -30,7 +30,7 @@ def unknown(runtime):
 
 
 def test_error_with_log_json(runtime, tmp_path):
-    """Text on stderr, and the same text as one JSON object in the file: podman decodes the whole file as one object."""
+    """stderr gets text, and the file gets the same text as one JSON object: podman decodes the whole file as one object."""
     log = tmp_path / "log"
     result = fail(runtime, "--log", log, "--log-format", "json")
     assert result.err == unknown(runtime) + "\n"
@@ -42,14 +42,14 @@ def test_error_with_log_json(runtime, tmp_path):
 
 
 def test_log_format_with_equals(runtime, tmp_path):
-    """podman: `--log-format=json` as one word, `--log F` as two, in this order."""
+    """podman passes `--log-format=json` as one argument and `--log F` as two, in this order."""
     log = tmp_path / "log"
     fail(runtime, "--log-format=json", "--log", log)
     assert len(harness.first_error(log)) == 1
 
 
 def test_log_is_appended(runtime, tmp_path):
-    """containerd takes the last error of the file: each failing call writes exactly one more."""
+    """containerd uses the last error in the file: each failing call appends exactly one."""
     log = tmp_path / "log"
     for count in (1, 2, 3):
         fail(runtime, "--log", log, "--log-format", "json")
@@ -76,7 +76,7 @@ def test_error_without_log(runtime):
 
 
 def test_error_without_log_is_bare(pyrunc):
-    """No time stamp and no level on stderr: conmon shows this text to the user unchanged."""
+    """stderr has no time stamp and no level: conmon shows this text to the user unchanged."""
     assert fail(pyrunc).err == unknown(pyrunc) + "\n"
 
 
@@ -87,7 +87,7 @@ def test_error_in_json_on_stderr(runtime):
 
 
 def test_success_is_silent(runtime, waiting, tmp_path):
-    """go-runc reads stdout and stderr as one for `state` and `ps`; cri-o for `features`: a warning would spoil the JSON."""
+    """go-runc reads stdout and stderr together for `state` and `ps`, and so does cri-o for `features`: a warning would break the JSON."""
     log = tmp_path / "log"
     both = ("--log", log, "--log-format", "json")
     id = runtime.new_id()
@@ -111,14 +111,14 @@ def test_unwritable_log_is_an_error_before_any_act(runtime, bundle, tmp_path):
 
 
 def test_log_that_is_a_fifo_does_not_block(pyrunc, tmp_path):
-    """Both peers wait for a reader for ever here."""
+    """runc and crun wait for a reader forever."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     assert pyrunc.call("list", globals=("--log", path)).code in (0, 1)
 
 
 def test_log_record_cannot_be_forged(pyrunc, make_bundle, tmp_path):
-    """A newline in a value of the config stays inside the one record, and inside the one line of stderr."""
+    """A newline in a config value stays within the record, and within the single line on stderr."""
     log = tmp_path / "log"
     bundle = make_bundle(args=['/x\n{"level":"error","msg":"forged"}'])
     result = pyrunc.call("create", "--bundle", bundle, pyrunc.new_id(), globals=("--log", log, "--log-format", "json"))
@@ -128,7 +128,7 @@ def test_log_record_cannot_be_forged(pyrunc, make_bundle, tmp_path):
     assert harness.first_error(log)[0]["msg"] == result.err.strip()
 
 
-def test_log_record_says_where(pyrunc, make_bundle, tmp_path):
+def test_log_record_has_the_position(pyrunc, make_bundle, tmp_path):
     log = tmp_path / "log"
     bundle = make_bundle({"/process/cwd": "relative"})
     assert pyrunc.call("create", "--bundle", bundle, pyrunc.new_id(), globals=("--log", log, "--log-format", "json")).code == 1
@@ -143,7 +143,7 @@ def test_debug_goes_to_the_log(runtime, bundle, tmp_path, format):
     result = runtime.call("run", "--bundle", bundle, runtime.new_id(), globals=("--debug", "--log", log, "--log-format", format))
     assert (result.code, result.err) == (0, "")
     if format == "json":
-        harness.first_error(log)  # every line is an object
+        harness.first_error(log)  # every line is a JSON object
 
 
 # ---- --root
@@ -157,7 +157,7 @@ def test_root_is_made_private(runtime, waiting, tmp_path):
 
 
 def test_root_is_made_private_modes(pyrunc, waiting, tmp_path):
-    """Directories 0700, files 0600, whatever the caller's umask; no one else opens the start fifo."""
+    """Directories are 0700 and files 0600, whatever the caller's umask is; no other user can open the start fifo."""
     pyrunc.root = str(tmp_path / "root")
     pyrunc.create(waiting, umask=0)
     for top, dirs, files in os.walk(pyrunc.root):
@@ -179,7 +179,7 @@ def test_root_slash_is_refused(pyrunc, root):
 
 @pytest.mark.parametrize("words", [[], ["-q"], ["--format", "json"]])
 def test_list_of_a_missing_root(pyrunc, tmp_path, words):
-    """runc 1.5: a root that was given must exist, empty or not; the default one may not have been made yet."""
+    """As in runc 1.5, an explicit root must exist, empty or not; the default one may not have been created yet."""
     given = tmp_path / "none"
     result = pyrunc.call("--root", given, "list", *words, raw=True)
     assert (result.code, result.out) == (1, "")
@@ -190,14 +190,14 @@ def test_list_of_a_missing_root(pyrunc, tmp_path, words):
 
 
 def test_list_of_a_missing_default_root(pyrunc, tmp_path):
-    """In a mount namespace with an empty /run, where no create has been."""
+    """In a mount namespace with an empty /run, where nothing has been created."""
     script = "mount -t tmpfs tmpfs /run && exec %s list -q" % pyrunc.path
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=harness.WATCHDOG)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_long_root(pyrunc, waiting, tmp_path):
-    """The path of a unix socket ends at 107 bytes; a state root does not."""
+    """The path of a unix socket is limited to 107 bytes; that of a state root is not."""
     pyrunc.root = str(tmp_path / ("d" * 120) / ("e" * 120))
     id = pyrunc.started(waiting)
     pyrunc.stopped(id)
@@ -205,7 +205,7 @@ def test_long_root(pyrunc, waiting, tmp_path):
 
 
 def test_default_root(pyrunc, waiting, tmp_path):
-    """/run/pyrunc for root; XDG_RUNTIME_DIR counts for others only, and an empty one counts as unset (podman sends that)."""
+    """/run/pyrunc for root; XDG_RUNTIME_DIR only counts for other users, and an empty value counts as unset (podman sends that)."""
     for env in ({"XDG_RUNTIME_DIR": ""}, {"XDG_RUNTIME_DIR": str(tmp_path)}, {}):
         id = pyrunc.new_id()
         call = {"raw": True, "env": env}
@@ -231,24 +231,24 @@ def test_root_that_is_a_file(runtime, waiting, tmp_path):
     assert runtime.call("create", "--bundle", waiting, runtime.new_id()).code == 1
 
 
-# ---- options of other runtimes: refusing one would break a caller that sets it in its configuration
+# ---- options of other runtimes: refusing them would break callers that have them in their configuration
 
 
 @pytest.mark.parametrize("words", [["--criu", "/usr/sbin/criu"], ["--log-level", "warning"], ["--log-level=debug"]])
-def test_options_of_others_are_taken(pyrunc, words, tmp_path):
+def test_options_of_other_runtimes_are_accepted(pyrunc, words, tmp_path):
     assert pyrunc.ok("list", "-q", globals=["--log", tmp_path / "log", *words]).err == ""
 
 
 @pytest.mark.parametrize("level", ["error", "warn", "info", "trace", "nonsense"])
 def test_log_levels(pyrunc, level):
-    """Those of engines; no other word is taken for one."""
+    """The levels that engines use; no other word is accepted."""
     result = pyrunc.call("list", "-q", globals=["--log-level", level])
     assert result.code == (level == "nonsense"), result
     assert level != "nonsense" or result.said.endswith("invalid log-level: nonsense; use error, warning or debug"), result
 
 
 def test_cgroup_manager_disabled(pyrunc, waiting):
-    """podman: `--cgroups=disabled`. No cgroup is made."""
+    """podman's `--cgroups=disabled`: no cgroup is created."""
     id = pyrunc.new_id()
     pyrunc.ok("create", "--bundle", waiting, id, globals=("--cgroup-manager", "disabled"))
     assert harness.cgroups(pyrunc.token) == set() and harness.cgroups(waiting.config["linux"]["cgroupsPath"].lstrip("/")) == set()
@@ -268,7 +268,7 @@ def test_version(runtime):
 
 
 def test_version_lines(pyrunc):
-    """Docker takes any line with the word `version` for the version: there is exactly one. Each other line is `key: value`."""
+    """Docker treats any line with the word `version` as the version, so there is exactly one. Every other line is `key: value`."""
     lines = pyrunc.call("--version", raw=True).out.splitlines()
     assert sum("version" in line for line in lines) == 1
     assert re.fullmatch(r"pyrunc version \d+\.\d+\.\d+\S*", lines[0])
@@ -278,6 +278,6 @@ def test_version_lines(pyrunc):
 
 
 @pytest.mark.parametrize("text", ["", "0s", "5", "soon", "1000h"])
-def test_systemd_timeouts_that_are_none(pyrunc, bundle, no_leaks, text):
+def test_invalid_systemd_timeouts(pyrunc, bundle, no_leaks, text):
     result = pyrunc.call("create", "--bundle", bundle, pyrunc.new_id(), globals=["--systemd-timeout", text])
     assert result.code == 1 and "duration" in result.err and len(result.err.splitlines()) == 1, result

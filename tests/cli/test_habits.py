@@ -1,4 +1,4 @@
-"""Habits of callers that no other test covers: closed streams, paths through links, big annotations, concurrent calls. docs/callers.md
+"""Habits of callers that no other test covers: closed streams, paths through links, large annotations, concurrent calls. docs/callers.md
 names a test for each habit."""
 
 import fcntl
@@ -11,11 +11,11 @@ import pytest
 
 import harness
 
-BIG = "x" * 200000  # more than one argument or variable of a program may have, and than a pipe holds
+BIG = "x" * 200000  # more than an argument or variable of a program may have, and more than fits into a pipe
 
 
 def stat_of(pid):
-    """The fields of /proc/PID/stat from the state on: number 0 is field 3 of proc_pid_stat(5)."""
+    """The fields of /proc/PID/stat, starting with the state: index 0 is field 3 in proc_pid_stat(5)."""
     with open("/proc/%d/stat" % pid) as file:
         return file.read().rpartition(")")[2].split()
 
@@ -24,7 +24,7 @@ def stat_of(pid):
 
 
 def test_closed_streams_are_the_null_device(pyrunc, make_bundle):
-    """A caller that closed 0, 1 and 2: no file of the runtime's takes their place in the container."""
+    """A caller that closed 0, 1 and 2: no file of the runtime takes their place in the container."""
     script = "exec 3> /seen; for n in 0 1 2; do (stat -L -c %t:%T /proc/1/fd/$n >&3); done"
     bundle = make_bundle(args=["/bin/sh", "-c", script])
     id = pyrunc.new_id()
@@ -39,7 +39,7 @@ def test_closed_streams_are_the_null_device(pyrunc, make_bundle):
 
 @pytest.mark.parametrize("command", ["create", "run", "exec"])
 def test_streams_keep_their_flags(runtime, waiting, command):
-    """They are the caller's own open files: O_NONBLOCK set on one would be set for the caller, and for all that share it."""
+    """They are open files of the caller: setting O_NONBLOCK would also set it for the caller and everyone who shares them."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     other_reading, other_writing = os.pipe2(os.O_CLOEXEC)
     files = (reading, other_writing)
@@ -63,14 +63,14 @@ def test_streams_keep_their_flags(runtime, waiting, command):
 
 
 def test_leader_of_a_session_without_a_terminal(runtime, waiting):
-    """A signal to the caller's process group does not reach the container."""
+    """A signal to the process group of the caller does not reach the container."""
     pid = runtime.state(runtime.started(waiting))["pid"]
     group, session, terminal = stat_of(pid)[2:5]
     assert (int(group), int(session), terminal) == (pid, pid, "0")
 
 
 def test_start_makes_no_new_process(runtime, waiting):
-    """CRI-O remembers the start time of create's process, conmon and the shim wait for it."""
+    """CRI-O remembers the start time of the process from create; conmon and the shim wait for it."""
     id = runtime.create(waiting)
     pid = runtime.state(id)["pid"]
     born = stat_of(pid)[19]
@@ -79,7 +79,7 @@ def test_start_makes_no_new_process(runtime, waiting):
 
 
 def test_oom_score_is_inherited(runtime, make_bundle):
-    """Without oomScoreAdj in the config it is left as it came; conmon and the shim have set it before."""
+    """Without oomScoreAdj in the config it is not changed; conmon and the shim have already set it."""
     argv = runtime.argv("run", "--bundle", make_bundle(args=["/bin/cat", "/proc/self/oom_score_adj"]), runtime.new_id())
     script = 'echo 123 > /proc/self/oom_score_adj && exec "$@"'
     done = subprocess.run(["/bin/sh", "-c", script, "sh", *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True)
@@ -90,7 +90,7 @@ def test_oom_score_is_inherited(runtime, make_bundle):
 
 
 def test_silent_where_callers_read_both_streams(runtime, waiting):
-    """go-runc reads `state` and `ps` with both streams as one, cri-o `features` and `--version`; podman's users see what others print."""
+    """go-runc reads both streams of `state` and `ps` together, cri-o those of `features` and `--version`; podman shows users what others print."""
     id = runtime.started(waiting)
     for words in (["state", id], ["ps", "--format", "json", id], ["features"], ["list"], ["--version"]):
         assert runtime.ok(*words).err == "", words
@@ -100,7 +100,7 @@ def test_silent_where_callers_read_both_streams(runtime, waiting):
 
 
 def test_wrong_arguments_are_logged(pyrunc, tmp_path):
-    """containerd takes the last error of the file, which would be that of an earlier call."""
+    """containerd uses the last error in the file, which would otherwise be that of an earlier call."""
     log = tmp_path / "log"
     for words in (
         ["state"],
@@ -122,9 +122,9 @@ def test_log_in_a_directory_that_is_missing(pyrunc, tmp_path):
 
 
 def test_ps_of_the_host_gets_the_callers_environment(pyrunc, waiting, tmp_path):
-    """An interpreter adds LC_CTYPE where no locale is set (podman sets none); the programs that we start have only what the caller gave."""
+    """An interpreter adds LC_CTYPE if no locale is set (podman sets none); programs that we start only get what the caller passed."""
     id = pyrunc.started(waiting)
-    given = {"GIVEN=1", "PWD=/"}  # the shell of the plain launcher would add PWD
+    given = {"GIVEN=1", "PWD=/"}  # otherwise the shell of the plain launcher would add PWD
     trace = ["/usr/bin/strace", "-f", "-v", "-s", "1000", "-e", "trace=execve", "-o", str(tmp_path / "trace")]
     argv = ["/usr/bin/env", "-i", *given, *trace, *pyrunc.argv("ps", id)]
     done = subprocess.run(argv, capture_output=True, text=True, cwd="/")
@@ -137,7 +137,7 @@ def test_ps_of_the_host_gets_the_callers_environment(pyrunc, waiting, tmp_path):
 
 
 def test_root_behind_a_link(runtime, waiting, tmp_path):
-    """docker names its directory through /var/run: a container is the same one by both names."""
+    """docker names its directory through /var/run: both names lead to the same container."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     by_link, by_name = str(tmp_path / "link/root"), str(tmp_path / "real/root")
@@ -154,7 +154,7 @@ def test_root_behind_a_link(runtime, waiting, tmp_path):
 
 
 def test_directory_without_a_state(pyrunc, waiting):
-    """Not a container: create leaves it alone, `list` skips it, delete reports that there is no container and removes it."""
+    """It is not a container: create leaves it alone, `list` skips it, delete reports that there is no container and removes it."""
     id = pyrunc.create(waiting)
     pyrunc.ok("delete", "--force", id)
     os.mkdir(os.path.join(pyrunc.root, id))
@@ -168,7 +168,7 @@ def test_directory_without_a_state(pyrunc, waiting):
 
 @pytest.mark.parametrize("reads", [True, False])
 def test_big_annotations(runtime, make_bundle, no_leaks, reads):
-    """CRI-O's are: hooks find all of them in the state on their standard input, and may leave it unread."""
+    """CRI-O has them: hooks find all of them in the state on their standard input, and may leave it unread."""
     script = "cat > %s" if reads else "true %s"
     bundle = make_bundle({"/annotations": {"io.kubernetes.cri-o.Labels": BIG, "other": "1"}}, args=harness.WAIT_FOR_TERM)
     script %= bundle.path / "seen"
@@ -181,7 +181,7 @@ def test_big_annotations(runtime, make_bundle, no_leaks, reads):
 
 
 def test_state_and_kill_during_a_create(pyrunc, make_bundle, no_leaks):
-    """They don't wait for a lock: here create waits for a hook that does not end."""
+    """They don't wait for a lock; here create waits for a hook that does not end."""
     bundle = make_bundle(args=harness.WAIT_FOR_TERM)
     bundle.patch(
         {"/hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo in > %s; exec sleep 1000" % (bundle.path / "in")]}]}}
@@ -205,7 +205,7 @@ def test_state_and_kill_during_a_create(pyrunc, make_bundle, no_leaks):
 
 
 def test_a_hook_of_the_host_mounts_into_the_root(runtime, make_bundle, no_leaks):
-    """nvidia's: prestart, on the host, enters the mount namespace of the state's pid and mounts below the root of the config."""
+    """NVIDIA's hook: prestart runs on the host, enters the mount namespace of the pid in the state, and mounts below the root in the config."""
     bundle = make_bundle(args=["/bin/cat", "/mnt/seen/file"])
     (bundle.rootfs / "mnt/seen").mkdir(parents=True, exist_ok=True)
     place = "%s/mnt/seen" % bundle.rootfs
@@ -221,7 +221,7 @@ def test_a_hook_of_the_host_mounts_into_the_root(runtime, make_bundle, no_leaks)
 
 
 def test_exec_document_of_docker(runtime, waiting):
-    """Groups, limits and an OOM score of the document count, as docker and podman send them. (runc 1.1 leaves the score alone.)"""
+    """Groups, limits and the OOM score in the document apply, as docker and podman send them. (runc 1.1 ignores the score.)"""
     id = runtime.started(waiting)
     process = {
         "args": ["/bin/sh", "-c", "id -G; ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj"],

@@ -1,4 +1,4 @@
-"""Inputs of callers besides the config: NOTIFY_SOCKET, LISTEN_FDS, descriptors, sockets for the pidfd; also with long paths."""
+"""Input from callers besides the config: NOTIFY_SOCKET, LISTEN_FDS, descriptors, sockets for the pidfd; also with long paths."""
 
 import array
 import json
@@ -26,7 +26,7 @@ def supervisor(tmp_path):
 
 
 def heard(sock):
-    """Text of the next message; descriptors that came with it are closed, as the barrier of sd_notify(3) wants it."""
+    """The text of the next message; descriptors that came with it are closed, as the barrier of sd_notify(3) requires."""
     data, extra, _flags, _address = sock.recvmsg(4096, 1024)
     for _level, _kind, raw in extra:
         for fd in array.array("i", raw):
@@ -35,8 +35,8 @@ def heard(sock):
 
 
 def ready_from_outside(runtime, id, text=b"READY=1\n"):
-    """busybox has no program for datagram sockets: the message is sent through the container's root by a process of ours."""
-    harness.until_processes(runtime, id)  # before, what is seen may still be init, and the shell has no trap for TERM
+    """busybox has no program for datagram sockets, so this process sends the message through the container's root."""
+    harness.until_processes(runtime, id)  # before that, the process may still be init, and the shell has no trap for TERM
     pid = runtime.state(id)["pid"]
     with open("/proc/%d/environ" % pid) as file:
         environment = dict(item.partition("=")[::2] for item in file.read().split("\0"))
@@ -52,8 +52,8 @@ def env(runtime, sock, **more):
 
 
 def test_start_waits_for_readiness(pyrunc, waiting, supervisor, no_leaks):
-    """start returns only when the container reports that it is ready, and the supervisor gets our message with init's pid, nothing from the
-    container."""
+    """start only returns when the container reports that it is ready. The supervisor gets a message of the runtime with the pid of init, and
+    nothing from the container."""
     id = pyrunc.create(waiting, env=env(pyrunc, supervisor))
     starting = subprocess.Popen(pyrunc.argv("start", id), stdin=subprocess.DEVNULL, env=pyrunc.env)
     harness.until_status(pyrunc, id, "running")
@@ -78,7 +78,7 @@ def test_hooks_do_not_see_the_supervisor(pyrunc, make_bundle, supervisor):
     pyrunc.delete(id, "--force")
 
 
-def test_start_of_one_that_ends_unready(pyrunc, bundle, supervisor):
+def test_start_of_a_container_that_ends_without_being_ready(pyrunc, bundle, supervisor):
     id = pyrunc.create(bundle, env=env(pyrunc, supervisor))
     pyrunc.start(id)
     supervisor.setblocking(False)
@@ -86,8 +86,8 @@ def test_start_of_one_that_ends_unready(pyrunc, bundle, supervisor):
         supervisor.recv(100)
 
 
-def test_foreground_attends_before_readiness(pyrunc, waiting, supervisor):
-    """Signals are passed on although the container has not said that it is ready; when it does, the supervisor hears of it."""
+def test_foreground_passes_signals_on_before_readiness(pyrunc, waiting, supervisor):
+    """Signals are passed on even if the container has not reported readiness; when it does, the supervisor is notified."""
     id = pyrunc.new_id()
     process = subprocess.Popen(pyrunc.argv("run", "--bundle", waiting, id), stdin=subprocess.DEVNULL, env=env(pyrunc, supervisor))
     harness.until_status(pyrunc, id, "running")
@@ -103,7 +103,7 @@ def test_foreground_attends_before_readiness(pyrunc, waiting, supervisor):
 
 
 def test_a_supervisor_that_is_gone(pyrunc, waiting, tmp_path):
-    """start says so; the container runs all the same. In the foreground it is only logged."""
+    """start reports it, but the container keeps running. In the foreground it is only logged."""
     gone = {**pyrunc.env, "NOTIFY_SOCKET": str(tmp_path / "none")}
     id = pyrunc.create(waiting, env=gone)
     starting = subprocess.Popen(pyrunc.argv("start", id), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=pyrunc.env, text=True)
@@ -121,7 +121,7 @@ SHOW_FDS = ["/bin/sh", "-c", "echo $LISTEN_FDS $LISTEN_PID; cat <&3; cat <&4"]
 
 
 def with_files(argv, tmp_path, more=""):
-    """Runs argv with 3 and 4 open on files that hold "three" and "four", as the shell's own process: LISTEN_PID is right."""
+    """Runs argv with 3 and 4 open on files that contain "three" and "four"; the shell executes it in its own process, so LISTEN_PID is right."""
     for name in ("three", "four"):
         (tmp_path / name).write_text(name + "\n")
     script = 'exec 3<three 4<four; %s exec "$@"' % more
@@ -137,7 +137,7 @@ def with_files(argv, tmp_path, more=""):
 
 @pytest.mark.parametrize("kind", ["run", "exec"])
 def test_listen_fds(pyrunc, make_bundle, tmp_path, kind):
-    """Socket activation (sd_listen_fds(3)): descriptors from 3 on, and who they are meant for inside."""
+    """Socket activation (sd_listen_fds(3)): descriptors from 3 on, and the pid that they are meant for inside."""
     if kind == "run":
         argv = pyrunc.argv("run", "--bundle", make_bundle(args=SHOW_FDS), pyrunc.new_id())
         inside = "1"
@@ -150,11 +150,11 @@ def test_listen_fds(pyrunc, make_bundle, tmp_path, kind):
     assert words[0] == "2" and words[-2:] == ["three", "four"] and (inside is None or words[1] == inside)
 
 
-def test_listen_fds_of_somebody_else(pyrunc, make_bundle, tmp_path):
-    """LISTEN_PID names another process: the variables are not ours, and nothing gets in."""
+def test_listen_fds_of_another_process(pyrunc, make_bundle, tmp_path):
+    """LISTEN_PID names another process: the variables are not meant for us, and no descriptor is passed on."""
     bundle = make_bundle(args=["/bin/sh", "-c", "echo x$LISTEN_FDS; ls /proc/self/fd"])
     done = with_files(pyrunc.argv("run", "--bundle", bundle, pyrunc.new_id()), tmp_path, "export LISTEN_FDS=2 LISTEN_PID=1;")
-    assert done.stdout.split() == ["x", "0", "1", "2", "3"]  # 3: ls reads the directory
+    assert done.stdout.split() == ["x", "0", "1", "2", "3"]  # 3 is the directory that ls reads
 
 
 # -- sockets -------------------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_listen_fds_of_somebody_else(pyrunc, make_bundle, tmp_path):
 
 @pytest.fixture(params=[20, 300], ids=["short", "long"])
 def receiver(request, tmp_path):
-    """A listening socket, on a path that fits into sockaddr_un or does not."""
+    """A listening socket on a path that fits into sockaddr_un, or on one that does not."""
     folder = tmp_path
     while len(str(folder)) < request.param:
         folder = folder / ("d" * 60)
@@ -204,7 +204,7 @@ def test_pidfd_socket(pyrunc, waiting, receiver):
     signal.pidfd_send_signal(fd, signal.SIGTERM)
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    assert poll.poll(harness.WATCHDOG * 1000), "it does not end"
+    assert poll.poll(harness.WATCHDOG * 1000), "the process has not ended"
     assert pyrunc.status(id) == "stopped"
     os.close(fd)
     os.close(other)
@@ -213,15 +213,17 @@ def test_pidfd_socket(pyrunc, waiting, receiver):
 @pytest.mark.parametrize("option", ["--pidfd-socket", "--pid-file"])
 @pytest.mark.parametrize("kind", ["missing", "folder"])
 @pytest.mark.parametrize("attended", [False, True])
-def test_an_exec_that_nobody_hears_of_is_ended(pyrunc, waiting, tmp_path, option, kind, attended):
-    """255, one line, and the process that was started already is gone; the container is as it was."""
+def test_an_exec_whose_pid_cannot_be_reported_is_ended(pyrunc, waiting, tmp_path, option, kind, attended):
+    """The status is 255 with one line, and the process that was already started is gone; the container is unchanged."""
     id = pyrunc.started(waiting)
     before = harness.until_processes(pyrunc, id)
     path = tmp_path if kind == "folder" else tmp_path / "no" / "such"
     result = pyrunc.call("exec", *([] if attended else ["--detach"]), option, path, id, "/bin/sleep", "1000")
     assert result.code == 255 and len(result.err.splitlines()) == 1 and str(path) in result.err, result
     end = time.monotonic() + harness.WATCHDOG
-    while json.loads(pyrunc.ok("ps", "--format", "json", id).out) != before:  # Linux 6.18 has a dead process in its cgroup for some moments
+    while (
+        json.loads(pyrunc.ok("ps", "--format", "json", id).out) != before
+    ):  # on Linux 6.18, a dead process stays in its cgroup for a moment
         assert time.monotonic() < end
     assert not list(tmp_path.iterdir())
 
@@ -242,7 +244,7 @@ def test_exec_below_the_containers_cgroup(pyrunc, waiting):
 
 
 @pytest.mark.parametrize("text", ["nosuch:/", "cpu,nosuch:/", "../x", "a/../../x", "memory:../..", "x\0y", "sub-that-is-not-there"])
-def test_exec_into_no_such_cgroup(pyrunc, waiting, text):
+def test_exec_into_an_invalid_cgroup(pyrunc, waiting, text):
     if "\0" in text:
         text = "no\nsuch"
     id = pyrunc.started(waiting)
@@ -269,7 +271,7 @@ def test_ten_thousand_arguments_and_two_megabytes_of_environment(pyrunc, waiting
     assert lines[:2] == ["10000", "w9998"] and int(lines[2]) > 1500000
     process["env"] = ["PATH=/bin"] + [
         "V%d=%s" % (number, "x" * 100000) for number in range(21)
-    ]  # with the words more than the kernel takes
+    ]  # together with the arguments this is more than the kernel accepts
     process["args"] = ["/bin/true", "y" * 200000]
     path.write_text(json.dumps(process))
     result = pyrunc.call("exec", "--process", path, id)
@@ -278,7 +280,7 @@ def test_ten_thousand_arguments_and_two_megabytes_of_environment(pyrunc, waiting
 
 
 def test_a_container_that_ends_during_an_exec(pyrunc, make_bundle):
-    """The process goes with its pid namespace: 137, and nothing hangs or is left."""
+    """The process ends with its pid namespace: the status is 137, and nothing hangs or is left."""
     bundle = make_bundle(args=harness.WAIT_FOR_TERM)
     gate = harness.fifo(bundle.rootfs / "gate")
     id = pyrunc.started(bundle)
@@ -291,7 +293,7 @@ def test_a_container_that_ends_during_an_exec(pyrunc, make_bundle):
 
 @pytest.mark.long
 def test_a_thousand_execs_and_fifty_at_once(pyrunc, waiting, no_leaks):
-    """Nothing is left in the container, of its cgroups, of its keyrings, or with us."""
+    """No process, descriptor or cgroup is left in the container."""
     id = pyrunc.started(waiting)
     before = harness.until_processes(pyrunc, id)
     fds = set(os.listdir("/proc/%d/fd" % pyrunc.state(id)["pid"]))
@@ -312,7 +314,7 @@ def test_a_thousand_execs_and_fifty_at_once(pyrunc, waiting, no_leaks):
 
 
 def test_ignore_paused_waits_for_the_thaw(pyrunc, waiting):
-    """The process joins the frozen cgroup, so it, and the command, go on when the container does; as with runc."""
+    """The process joins the frozen cgroup, so it and the command continue when the container does, as with runc."""
     id = pyrunc.started(waiting)
     harness.until_processes(pyrunc, id)
     pyrunc.ok("pause", id)
@@ -331,7 +333,7 @@ def test_ignore_paused_waits_for_the_thaw(pyrunc, waiting):
 
 
 def bad_console(kind, tmp_path):
-    """(path, what has to be kept open) of a console socket that is none."""
+    """(path, object to keep open) of an invalid console socket."""
     path = tmp_path / "console"
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if kind == "datagrams" else socket.SOCK_STREAM)
     if kind == "file":
@@ -355,7 +357,7 @@ KINDS_OF_CONSOLES = ["missing", "file", "directory", "fifo", "dead", "datagrams"
 
 @pytest.mark.parametrize("kind", KINDS_OF_CONSOLES)
 def test_exec_with_a_bad_console_socket(pyrunc, waiting, tmp_path, kind):
-    """255 and one line that names the socket; no process is left, the container is as it was."""
+    """The status is 255 with one line that names the socket; no process is left, and the container is unchanged."""
     id = pyrunc.started(waiting)
     before = harness.until_processes(pyrunc, id)
     path, kept = bad_console(kind, tmp_path)
@@ -375,8 +377,8 @@ def test_create_with_a_bad_console_socket(pyrunc, make_bundle, tmp_path, kind, n
     assert result.code == 1 and len(result.err.splitlines()) == 1 and "console socket %s" % path in result.err, result
 
 
-def test_nobody_takes_the_terminal(pyrunc, waiting, tmp_path):
-    """containerd accepts only after the command has ended; whether it ever does is not our matter."""
+def test_nobody_accepts_the_terminal(pyrunc, waiting, tmp_path):
+    """containerd only accepts after the command has exited; the runtime does not care whether it does."""
     id = pyrunc.started(waiting)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "s"))
@@ -389,8 +391,8 @@ def test_nobody_takes_the_terminal(pyrunc, waiting, tmp_path):
     os.kill(pid, signal.SIGKILL)
 
 
-def test_checkpoint_and_restore_are_no_good_without_a_directory(pyrunc, waiting, tmp_path):
-    """A file in place of the images directory, or a path below a file: one line, and the container keeps running."""
+def test_checkpoint_and_restore_need_a_directory(pyrunc, waiting, tmp_path):
+    """A file in place of the image directory, or a path below a file: there is one line, and the container keeps running."""
     id = pyrunc.started(waiting)
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):

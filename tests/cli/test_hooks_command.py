@@ -1,4 +1,4 @@
-"""hooks ID, state of a stopped container, and suggestions for misspelled ids."""
+"""hooks ID, the state of a stopped container, and suggestions for misspelled ids."""
 
 import json
 
@@ -43,7 +43,7 @@ def test_each_kind_is_kept(pyrunc, make_bundle, no_leaks):
     pyrunc.delete(id, "--force")
 
 
-def test_none(pyrunc, waiting):
+def test_no_hooks(pyrunc, waiting):
     id = pyrunc.create(waiting)
     assert noted(pyrunc, id) == [] and pyrunc.ok("hooks", id).out == ""
 
@@ -62,8 +62,8 @@ FIRST = {"createRuntime": [shell("echo first; echo odd >&2")], "createContainer"
     ],
     ids=["no program", "prestart", "killed", "poststart"],
 )  # fmt: skip
-def test_a_failure_leaves_them_in_the_log(pyrunc, make_bundle, tmp_path, changes, kinds, message, no_leaks):
-    """Nothing is left of the container, so the error's record has their results, even if none of them caused the failure."""
+def test_after_a_failure_they_are_in_the_log(pyrunc, make_bundle, tmp_path, changes, kinds, message, no_leaks):
+    """Nothing is left of the container, so the log record of the error has their results, even if none of them caused the failure."""
     log = tmp_path / "log"
     result = pyrunc.run(make_bundle(changes), globals=["--log", log, "--log-format", "json"])
     assert result.code != 0
@@ -86,7 +86,7 @@ def test_a_failure_without_hooks(pyrunc, make_bundle, tmp_path, no_leaks):
 
 
 def test_many_start_hooks_and_a_failing_one(pyrunc, make_bundle, no_leaks):
-    """The notes are many times as long as a fifo's atomic write; the failure after them is still reported in full."""
+    """The notes are many times longer than an atomic write to a fifo; the failure after them is still reported in full."""
     hooks = {"startContainer": [*[shell("seq 3000; seq 3000 >&2") for _ in range(20)], shell("echo the reason >&2; exit 7")]}
     id = pyrunc.create(make_bundle({"/hooks": hooks}, args=harness.WAIT_FOR_TERM))
     result = pyrunc.call("start", id)
@@ -117,7 +117,7 @@ def test_unknown_ids_suggest_the_nearest(pyrunc, waiting, command):
 # ---- state of a stopped container
 
 
-def test_what_wait_has_seen_stays(pyrunc, make_bundle):
+def test_the_status_that_wait_has_seen_is_kept(pyrunc, make_bundle):
     id = pyrunc.started(make_bundle(args=harness.WAIT_FOR_TERM))
     assert "ended" not in pyrunc.state(id)
     waiting = begin_wait(pyrunc, id)
@@ -127,14 +127,14 @@ def test_what_wait_has_seen_stays(pyrunc, make_bundle):
     assert (seen["status"], seen["pid"]) == ("stopped", 0) and (seen["ended"]["status"], seen["ended"]["signal"]) == (137, 9), seen
 
 
-def test_kept_by_an_attended_run(pyrunc, make_bundle):
+def test_the_status_of_a_foreground_run_is_kept(pyrunc, make_bundle):
     id = pyrunc.new_id()
     assert pyrunc.call("run", "--keep", "--bundle", make_bundle(args=["/bin/sh", "-c", "exit 5"]), id).code == 5
     assert pyrunc.state(id)["ended"]["status"] == 5
 
 
 def test_memory_ran_out(pyrunc, make_bundle):
-    """The kernel's own count, for as long as the cgroup is there."""
+    """The count of the kernel, as long as the cgroup exists."""
     eat = "x=$(yes 0123456789abcdef | head -c 60000000); echo ${#x}"
     bundle = make_bundle({"/linux/resources/memory": {"limit": 16 << 20, "swap": 16 << 20}}, args=["/bin/sh", "-c", eat])
     id = pyrunc.create(bundle)

@@ -1,7 +1,7 @@
-"""Broken and hostile configs, by the table in hostile.py: status 1, one line with the pointer, nothing left behind, no traceback.
+"""Broken and hostile configs from the table in hostile.py: status 1, one line with the pointer, nothing left behind, no traceback.
 
-The error is immediate, which only the watchdog of the harness enforces: no clock is read here. Odd input that callers really send must
-work: ACCEPTED.
+The error must be immediate; no clock is read here, only the watchdog of the harness enforces that. Unusual input that callers really send
+must work: ACCEPTED.
 """
 
 import os
@@ -14,7 +14,7 @@ import hostile
 
 
 def refused(runtime, bundle, pointer, *words, command="create", limit=4096):
-    """The contract of every refusal. Returns the sentence."""
+    """Checks what every refusal has to fulfil. Returns the error message."""
     log = bundle.path / "log"
     traces = harness.Traces(runtime.token, runtime.root)
     here = harness.Traces(os.path.basename(bundle.path) + "-", runtime.root)
@@ -42,7 +42,7 @@ def test_refused(pyrunc, make_bundle, name, changes, pointer):
 
 
 def drop_absent(changes):
-    """ABSENT inside a value: the key is left out of it."""
+    """ABSENT inside a value: the key is removed."""
 
     def clean(value):
         if isinstance(value, dict):
@@ -65,8 +65,8 @@ def test_documents(pyrunc, make_bundle, name, data, pointer):
     refused(pyrunc, bundle, pointer)
 
 
-def test_every_beginning_of_a_document(pyrunc, make_bundle):
-    """A config that ends in the middle: never a part of it is used. Forty cuts here; the unit tests have all."""
+def test_truncated_documents(pyrunc, make_bundle):
+    """A truncated config is never used in part. This tests forty lengths; the unit tests cover all of them."""
     bundle = make_bundle()
     for end in range(0, len(hostile.GOOD) - 1, len(hostile.GOOD) // 40):
         (bundle.path / "config.json").write_bytes(hostile.GOOD[:end])
@@ -76,7 +76,7 @@ def test_every_beginning_of_a_document(pyrunc, make_bundle):
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "socket", "loop", "device", "missing", "unreadable sparse"])
-def test_config_that_is_no_file(pyrunc, make_bundle, kind):
+def test_config_that_is_not_a_file(pyrunc, make_bundle, kind):
     bundle = make_bundle()
     path = bundle.path / "config.json"
     path.unlink()
@@ -101,7 +101,7 @@ def test_config_that_is_no_file(pyrunc, make_bundle, kind):
 
 
 def test_large_config_that_is_allowed(pyrunc, make_bundle):
-    """Just below the cap of 16 MiB."""
+    """Just below the limit of 16 MiB."""
     result = pyrunc.run(make_bundle({"/annotations": {"a": "x" * 15_000_000}}))
     assert (result.code, result.err) == (0, "")
 
@@ -109,7 +109,7 @@ def test_large_config_that_is_allowed(pyrunc, make_bundle):
 @pytest.mark.parametrize("target", ["/tmp", "file", "dangling", "host"])
 @pytest.mark.parametrize("place", ["proc", "sys"])
 def test_proc_and_sys_must_be_directories(pyrunc, make_bundle, place, target, tmp_path):
-    """CVE-2019-19921 and its returns: a link in place of /proc would move masks and labels onto a decoy."""
+    """CVE-2019-19921 and its variants: a link in place of /proc would redirect masks and labels to a decoy."""
     bundle = make_bundle()
     path = bundle.rootfs / place
     path.rmdir()
@@ -124,7 +124,7 @@ def test_proc_and_sys_must_be_directories(pyrunc, make_bundle, place, target, tm
 
 
 def test_rootfs_of_links(pyrunc, make_bundle, tmp_path):
-    """Each place where a mount point or a node would be made is a link to the host: refused, or made inside; the host stays as it is."""
+    """Every place where a mount point or a node would be created is a link to the host: it is refused or created inside, and the host is unchanged."""
     victim = tmp_path / "victim"
     (victim / "dev").mkdir(parents=True)
     (victim / "dev/ptmx").write_text("mine")
@@ -157,7 +157,7 @@ def test_rootfs_of_links(pyrunc, make_bundle, tmp_path):
 
 @pytest.mark.parametrize("shape", ["link", "file", "fifo", "zero", "missing"])
 def test_dev_null_of_the_image_is_not_trusted(pyrunc, make_bundle, shape):
-    """CVE-2025-31133: without a mount on /dev, /dev/null is the image's. A masked file never shows its contents."""
+    """CVE-2025-31133: without a mount on /dev, /dev/null comes from the image. A masked file never shows its contents."""
     import stat
 
     bundle = make_bundle(
@@ -185,8 +185,8 @@ def test_dev_null_of_the_image_is_not_trusted(pyrunc, make_bundle, shape):
     assert shape == "missing" or result.code == 1, result
 
 
-def test_output_is_not_stolen_by_dev_null(pyrunc, make_bundle):
-    """CVE-2026-88265: the container's output goes to the caller, whatever /dev/null of the image is."""
+def test_output_is_not_redirected_by_dev_null(pyrunc, make_bundle):
+    """CVE-2026-88265: the output of the container goes to the caller, whatever /dev/null in the image is."""
     bundle = make_bundle(
         {"/mounts": [m for m in harness.BASE["mounts"] if not m["destination"].startswith("/dev")]}, args=["/bin/echo", "mine"]
     )
@@ -198,8 +198,8 @@ def test_output_is_not_stolen_by_dev_null(pyrunc, make_bundle):
 
 
 @pytest.mark.parametrize("program", ["/proc/self/exe", "/link", "/script"])
-def test_program_that_is_ourselves(pyrunc, make_bundle, program):
-    """CVE-2019-5736: the container makes us execute our own interpreter. It gets nothing that it could write to."""
+def test_program_that_is_the_runtime(pyrunc, make_bundle, program):
+    """CVE-2019-5736: the container makes the runtime execute its own interpreter. It gets nothing that it can write to."""
     import hashlib
 
     bundle = make_bundle(args=[program])
@@ -219,7 +219,7 @@ def test_long_values_are_cut(pyrunc, make_bundle):
 
 
 def test_output_of_a_hook_is_cut(pyrunc, make_bundle):
-    """A hook that fails after fifty megabytes does not make a line of that."""
+    """A hook that fails after writing fifty megabytes does not cause a line of that length."""
     script = "yes error | head -c 50000000 >&2; exit 3"
     bundle = make_bundle({"/hooks": {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]}})
     refused(pyrunc, bundle, "/hooks/createRuntime/0", limit=8192)
@@ -231,7 +231,7 @@ def test_bad_pid_files(pyrunc, make_bundle, value, tmp_path):
     if value == "fifo":
         os.mkfifo(path)
         result = pyrunc.call("create", "--bundle", make_bundle(), "--pid-file", path, pyrunc.new_id())
-        assert result.code in (0, 1)  # replaced by a file in one go, or refused; never waited for
+        assert result.code in (0, 1)  # replaced atomically with a file, or refused; create never waits for it
         return
     if value == "directory":
         path.mkdir()
@@ -248,7 +248,7 @@ def test_validate_gives_all_errors_at_once(pyrunc, make_bundle):
 
 @pytest.mark.parametrize("word", ["good", "bad"])
 def test_examples_of_the_specification(pyrunc, word):
-    """The files of runtime-spec's own schema tests."""
+    """The files of the schema tests in runtime-spec."""
     folder = harness.ROOT / "tests/vectors/config" / word
     assert folder.is_dir()
     for path in sorted(folder.glob("*.json")):
@@ -260,7 +260,7 @@ UNSEEN = "\x9b31m \u202egnp\u2066 \u200b\ufeff \x7f \u2028"
 
 
 def test_no_control_characters_reach_a_terminal(pyrunc, make_bundle, tmp_path):
-    """C1 controls, changes of direction, widths of zero: in annotations, values, and the path of the bundle. What can be seen stays."""
+    """C1 controls, direction overrides and zero-width characters in annotations, values and the path of the bundle. Visible characters stay."""
     bundle = make_bundle({"/annotations": {"org.example.a": "日本" + UNSEEN}, "/hostname": "h"}, args=harness.WAIT_FOR_TERM)
     odd = tmp_path / ("odd " + UNSEEN)
     odd.symlink_to(bundle.path)

@@ -1,4 +1,4 @@
-"""A user namespace that maps every id to itself is not the initial one: root in it has no privileges over devices and the like."""
+"""A user namespace that maps every id to itself is not the initial one: root in it has no privileges over devices, for example."""
 
 import subprocess
 
@@ -8,7 +8,7 @@ IDENTITY = ["unshare", "--user", "--map-users", "0:0:4294967295", "--map-groups"
 
 
 def test_run_in_a_namespace_with_the_identity_map(pyrunc, bundle, tmp_path):
-    """systemd 260 creates such namespaces. Device rules are left to the host there, as in any other user namespace."""
+    """systemd 260 creates such namespaces. Device rules are left to the host, as in any other user namespace."""
     words = [pyrunc.path, "--root", str(tmp_path / "root"), "run", "--bundle", str(bundle), pyrunc.new_id()]
     shown = subprocess.run([*IDENTITY, "cat", "/proc/self/uid_map"], capture_output=True, text=True, check=True, timeout=harness.WATCHDOG)
     assert shown.stdout.split() == ["0", "0", "4294967295"]

@@ -2,8 +2,8 @@
 design.
 
 The interpreter reports the imports (-X importtime). It runs from a sealed copy as in production, so that it does not execute itself again
-and lose the flag. A module that is not listed here fails the test: either it should not be loaded, or it is added to the list with the
-reason in the commit.
+and lose the flag. A module that is not listed here fails the test: either it should not be loaded, or it must be added to the list, and the
+commit gives the reason.
 """
 
 import fcntl
@@ -17,8 +17,8 @@ import pytest
 
 import harness
 
-# What the interpreter loads by itself under -I -S, and what costs next to nothing: built in, or frozen and small. Annotations need
-# __future__, a dozen lines, in the plain launcher; the compiled one has none.
+# Modules that the interpreter loads by itself with -I -S, and modules that cost next to nothing: built in, or frozen and small. Annotations
+# need __future__, a dozen lines, in the plain launcher; the compiled one has no annotations.
 FREE = set(
     (
         "__future__ _abc _codecs _frozen_importlib_external _hashlib _io _json _prctl _sha2 _signal _socket _struct abc array atexit binascii "
@@ -34,7 +34,7 @@ NEVER = set(
 
 @pytest.fixture(scope="module")
 def sealed_python():
-    """A sealed memory file with the interpreter in it; its path below /proc."""
+    """The path in /proc of a sealed memory file with the interpreter."""
     fd = os.memfd_create("python", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     with open(os.path.realpath("/usr/bin/python3"), "rb") as source:
         shutil.copyfileobj(source, os.fdopen(os.dup(fd), "wb"))
@@ -100,14 +100,14 @@ def test_delete(loaded, pyrunc, waiting):
 
 
 def test_create(loaded, pyrunc, waiting):
-    """Parts are loaded for the keys that are there: no seccomp, no hooks, no clocks for a config without them."""
+    """Parts are only loaded for keys in the config: no seccomp, hooks or clocks for a config without them."""
     own = check(loaded("create", "--bundle", waiting, pyrunc.new_id()), parts=True)
     parts = {n.split(".")[2] for n in own if n.startswith("pyrunc.parts.")}
     assert not parts & {"seccomp", "hooks", "clocks", "netdevs", "idmaps", "rdt", "labels", "personality", "mempolicy"}, parts
 
 
 def test_create_of_everything(loaded, pyrunc, make_bundle):
-    """The same lists hold for the largest config. (A filter that is not in the cache is compiled by the helper process.)"""
+    """The same lists apply to the largest config. (The helper process compiles a filter that is not in the cache.)"""
     bundle = make_bundle.example("everything")
     check(loaded("create", "--bundle", bundle, pyrunc.new_id()), parts=True)
 
@@ -122,14 +122,14 @@ def test_exec(loaded, pyrunc, waiting):
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["features"]])
 def test_without_a_container(loaded, words):
-    check(loaded(*words), parts=words == ["features"])  # features names the mount options that the part knows
+    check(loaded(*words), parts=words == ["features"])  # features lists the mount options of the part
 
 
-# ---- counts, over all processes of a command: they do not depend on the speed of the machine
+# ---- counts over all processes of a command: they do not depend on the speed of the machine
 
 
 def calls(runtime, launcher, *words):
-    """{system call: count} of a command and of its children, as strace sees them."""
+    """{system call: count} of a command and its children, as strace sees them."""
     strace = shutil.which("strace", path="/usr/bin:/bin")
     if not strace:
         pytest.skip("no strace on this machine")
@@ -146,13 +146,13 @@ def calls(runtime, launcher, *words):
     return {name: names.count(name) for name in set(names)}
 
 
-# Plain launcher; 280 of each are a bare interpreter, some 16 each module that is loaded from a file.
+# With the plain launcher; a bare interpreter makes 280 calls, and each module that is loaded from a file about 16 more.
 BUDGETS = {"state": 850, "kill": 900, "start": 1000, "delete": 1250, "run": 3800}
 
 
 @pytest.mark.slow
 def test_number_of_system_calls(pyrunc, plain_launcher, waiting, make_bundle):
-    """A ceiling above what is needed today: crossing it means that something new is loaded, stat'ed or asked."""
+    """The limits are above what is needed today: exceeding them means that the command loads, stats or queries something new."""
     found = {}
     id = pyrunc.create(waiting)
     found["start"] = calls(pyrunc, plain_launcher, "start", id)
@@ -168,6 +168,6 @@ def test_number_of_system_calls(pyrunc, plain_launcher, waiting, make_bundle):
 
 @pytest.mark.slow
 def test_number_of_processes(pyrunc, plain_launcher, waiting):
-    """create executes itself once for the seal and makes one child, the container's init. Nothing else is started."""
+    """create executes itself once for the seal and creates one child, the init of the container. Nothing else is started."""
     counts = calls(pyrunc, plain_launcher, "state", pyrunc.create(waiting))
     assert counts.get("clone", 0) + counts.get("clone3", 0) + counts.get("vfork", 0) + counts.get("fork", 0) == 0

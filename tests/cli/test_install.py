@@ -1,5 +1,5 @@
-"""install: adds only our entry to the engines' files, is idempotent, uninstall restores the old text, and a broken or foreign file is not
-changed."""
+"""install: only adds our entry to the files of the engines, and is idempotent; uninstall restores the old text; a broken file, or one of
+another user, is not changed."""
 
 import json
 import os
@@ -29,7 +29,7 @@ disabled_plugins = []  # none
 
 @pytest.fixture
 def install(pyrunc, tmp_path):
-    """install("docker", text, *words) -> (file, result); the file is below a directory of the test, with `text` in it (None: absent)."""
+    """install("docker", text, *words) -> (file, result); the file is below a directory of the test and contains `text` (None: there is no file)."""
 
     def call(engine, text=None, *words, code=0, fresh=True):
         file = tmp_path / ("conf.d" if engine == "podman" else engine) / "file.conf"
@@ -48,7 +48,7 @@ def others(file):
 
 
 def our_runtime(engine, text, path):
-    """Whether the engine would find our executable in its configuration."""
+    """Whether the engine finds our executable in its configuration."""
     if engine == "docker":
         return json.loads(text)["runtimes"]["pyrunc"]["path"] == path
     data = tomllib.loads(text)
@@ -59,7 +59,7 @@ def our_runtime(engine, text, path):
 
 
 @pytest.mark.parametrize("engine", ["docker", "podman", "containerd"])
-def test_a_life_without_a_file(install, pyrunc, engine):
+def test_install_and_uninstall_without_a_file(install, pyrunc, engine):
     file, result = install(engine, None, "--dry-run")
     assert not file.exists() and others(file) == [] and "+++ %s" % file in result.out and "--dry-run" in result.out
     file, result = install(engine)
@@ -74,7 +74,7 @@ def test_a_life_without_a_file(install, pyrunc, engine):
     assert "nothing to change" in result.out and not file.exists()
 
 
-def test_docker_keeps_what_is_there(install, pyrunc):
+def test_docker_keeps_other_settings(install, pyrunc):
     old = '{\n    "log-driver": "local",\n    "runtimes": {"kata": {"runtimeType": "io.containerd.kata.v2"}},\n    "default-runtime": "kata"\n}\n'
     file, result = install("docker", old)
     new = json.loads(file.read_text())
@@ -92,7 +92,7 @@ def test_docker_arguments_stay(install, pyrunc):
     assert json.loads(file.read_text())["runtimes"]["pyrunc"] == {"path": str(pyrunc.path), "runtimeArgs": ["--debug"]}
 
 
-def test_containerd_changes_lines_only(install, pyrunc):
+def test_containerd_changes_only_the_needed_lines(install, pyrunc):
     file, _ = install("containerd", CONTAINERD)
     text = file.read_text()
     assert text.startswith(CONTAINERD) and our_runtime("containerd", text, str(pyrunc.path))
@@ -140,7 +140,7 @@ def test_podman_default(install):
     assert engine["runtime_supports_json"] == ["py-2", {"append": True}]
 
 
-def test_podman_keeps_what_was_added_by_hand(install):
+def test_podman_keeps_manual_changes(install):
     file, _ = install("podman")
     file.write_text(file.read_text() + "# a note\n")
     install("podman", None, "--uninstall", fresh=False)
@@ -199,7 +199,7 @@ def test_podman_with_a_broken_main_file(install, tmp_path):
 
 
 def test_no_file_is_written_when_one_is_refused(pyrunc, scratch):
-    """Both engines are looked at before the first is written: as a user, docker's file is not ours to write."""
+    """Both engines are checked before the first file is written: an ordinary user may not write Docker's file."""
     home = scratch / "home-of-4321"
     home.mkdir()
     os.chown(home, 4321, 4321)
@@ -237,7 +237,7 @@ def test_wrong_use(pyrunc, words, said):
 
 
 def test_no_space(pyrunc, tmp_path):
-    """A disk without room: the error says so, and the old file is whole."""
+    """The disk is full: the error says so, and the old file is intact."""
     place = tmp_path / "small"
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12k,nr_inodes=20", "tmpfs", place], check=True)

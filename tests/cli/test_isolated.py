@@ -1,7 +1,7 @@
 """The caller's directory and environment cannot change which code runs.
 
-A directory full of modules with the names that pyrunc and the standard library use is made the working directory, put on PYTHONPATH and
-into the bundle; each module leaves a marker when it is executed.
+A directory full of modules with names that pyrunc and the standard library use becomes the working directory, a part of PYTHONPATH, and the
+bundle; each module leaves a marker when it is executed.
 """
 
 import resource
@@ -55,7 +55,7 @@ HOSTILE_ENVIRONMENT = {
 
 @pytest.fixture
 def trap(tmp_path):
-    """The directory of traps; trap_touched() lists those that were executed."""
+    """The directory of these modules; trap_touched() lists those that were executed."""
     folder = tmp_path / "trap"
     (folder / "bin").mkdir(parents=True)
     marker = tmp_path / "touched"
@@ -97,7 +97,7 @@ def trap_touched(trap):
 
 @pytest.mark.parametrize("name", HOSTILE_ENVIRONMENT)
 def test_hostile_variable(pyrunc, trap, name):
-    """Each variable by itself, on a command that reads and prints."""
+    """Each variable alone, with a command that reads and prints."""
     value = HOSTILE_ENVIRONMENT[name].format(trap=trap)
     plain = pyrunc.call("list", "--format", "json")
     result = pyrunc.call("list", "--format", "json", env={name: value}, cwd=trap)
@@ -106,7 +106,7 @@ def test_hostile_variable(pyrunc, trap, name):
 
 
 def test_hostile_environment(pyrunc, waiting, trap):
-    """All of them at once through a whole life, helper processes included (a filter that must be compiled)."""
+    """All of them at once during the whole life of a container, including helper processes (for a filter that must be compiled)."""
     env = {name: value.format(trap=trap) for name, value in HOSTILE_ENVIRONMENT.items()}
     waiting.patch(
         {
@@ -121,7 +121,7 @@ def test_hostile_environment(pyrunc, waiting, trap):
 
 
 def test_hostile_environment_and_a_refusal(pyrunc, make_bundle, trap):
-    """Words of refusals come from the helper process, which loads third-party code: it is not to be led astray either."""
+    """Texts of refusals come from the helper process, which loads third-party code; it must not be affected either."""
     env = {name: value.format(trap=trap) for name, value in HOSTILE_ENVIRONMENT.items()}
     bundle = make_bundle({"/process/noNewPrivileges": "yes"})
     result = pyrunc.call("create", "--bundle", bundle, pyrunc.new_id(), env=env, cwd=trap)
@@ -135,7 +135,7 @@ def test_empty_environment(pyrunc, waiting):
 
 
 def test_bundle_full_of_modules(pyrunc, waiting, trap):
-    """The bundle is the working directory of containerd's calls, and the root is the image's."""
+    """containerd calls the runtime with the bundle as working directory, and the root comes from the image."""
     for name in NAMES:
         shutil.copy(trap / (name + ".py"), waiting.path)
         shutil.copy(trap / (name + ".py"), waiting.rootfs)
@@ -143,8 +143,8 @@ def test_bundle_full_of_modules(pyrunc, waiting, trap):
     assert trap_touched(trap) == ""
 
 
-def test_root_with_a_python_of_its_own(pyrunc, make_bundle, tmp_path):
-    """An image with traps where the interpreter looks for modules after pivot_root: none is read, on success or on failure."""
+def test_root_with_its_own_python(pyrunc, make_bundle, tmp_path):
+    """An image with such modules where the interpreter would look after pivot_root: none of them is read, neither on success nor on failure."""
     for args in (["/bin/true"], ["nosuch"]):
         bundle = make_bundle(args=args)
         marker = bundle.rootfs / "touched"
@@ -159,7 +159,7 @@ def test_root_with_a_python_of_its_own(pyrunc, make_bundle, tmp_path):
 
 @pytest.mark.parametrize("umask", [0, 0o777])
 def test_umask_of_the_caller(pyrunc, make_bundle, umask):
-    """It changes neither our files nor the program's."""
+    """It affects neither files of the runtime nor the program."""
     result = pyrunc.run(make_bundle(args=["/bin/sh", "-c", "umask; touch /x; stat -c %a /x"]), umask=umask)
     assert (result.code, result.out) == (0, "0022\n644\n"), result
 
@@ -179,7 +179,7 @@ def test_launcher_by_links_and_relative_paths(pyrunc, tmp_path):
 
 
 def test_low_descriptor_limit(pyrunc, waiting):
-    """Any number of descriptors gives a clean answer: it works, or it says so and leaves nothing."""
+    """With any number of descriptors the result is clean: it works, or it reports an error and leaves nothing behind."""
     for number in range(3, 40, 3):
         id = pyrunc.new_id()
 
@@ -188,14 +188,14 @@ def test_low_descriptor_limit(pyrunc, waiting):
 
         result = pyrunc.call("create", "--bundle", waiting, id, preexec_fn=limit)
         if result.code == 2 and "sh: " in result.err:
-            continue  # the launcher's shell itself could not open its script
+            continue  # the shell of the launcher could not open its script
         assert result.code in (0, 1, 127), result
         assert "internal error" not in result.err
         pyrunc.ok("delete", "--force", id)
     assert harness.state_dirs(pyrunc.root) == set()
 
 
-def test_working_directory_that_is_gone(pyrunc, waiting, tmp_path):
+def test_removed_working_directory(pyrunc, waiting, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
     argv = [
@@ -205,7 +205,7 @@ def test_working_directory_that_is_gone(pyrunc, waiting, tmp_path):
         "sh",
         *pyrunc.argv("create", "--bundle", waiting, pyrunc.new_id()),
     ]
-    with harness.Capture() as err:  # no pipe: the container keeps standard error open
+    with harness.Capture() as err:  # not a pipe: the container keeps standard error open
         code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err.file).returncode
         words = err.text()
     assert code == 0 or (code == 1 and words.startswith("create failed: ") and len(words.splitlines()) == 1), words

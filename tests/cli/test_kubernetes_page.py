@@ -1,7 +1,7 @@
-"""docs/kubernetes.md: its manifests are YAML with what the API asks for, and the installer's script works on a node.
+"""docs/kubernetes.md: its manifests are YAML with the fields that the API requires, and the installer script works on a node.
 
-The node is a directory with a containerd configuration; the script runs as the DaemonSet runs it: in a container whose root has nothing but
-/pyrunc and a shell, with the node at /host.
+The node is a directory with a containerd configuration. The script runs as in the DaemonSet: in a container whose root only has /pyrunc and a
+shell, with the node at /host.
 """
 
 import re
@@ -22,7 +22,7 @@ PRIVILEGED = [
     "CAP_DAC_OVERRIDE",
     "CAP_CHOWN",
     "CAP_FOWNER",
-]  # what the script needs of it
+]  # the commands that the script needs
 CONFIG = """\
 version = 2
 [plugins."io.containerd.grpc.v1.cri".containerd]
@@ -40,7 +40,7 @@ def manifests():
     return {one["kind"]: one for block in blocks for one in yaml.safe_load_all(block)}
 
 
-def test_manifests_belong_together():
+def test_manifests_are_consistent():
     found = manifests()
     assert set(found) == {"RuntimeClass", "Pod", "DaemonSet"}
     name = found["RuntimeClass"]["metadata"]["name"]
@@ -66,7 +66,7 @@ def node(tmp_path):
 @pytest.mark.kernel
 @pytest.mark.slow
 def test_the_installer(pyrunc, static_launcher, make_bundle, node, no_leaks):
-    """Twice, as after a restart of the node's pod: the program is there, containerd's file has the entry once, containerd is restarted."""
+    """It runs twice, as after a restart of the pod: the program is installed, containerd's file has the entry once, and containerd is restarted."""
     (script,) = [one["command"][2] for one in manifests()["DaemonSet"]["spec"]["template"]["spec"]["initContainers"]]
     (volume,) = manifests()["DaemonSet"]["spec"]["template"]["spec"]["volumes"]
     assert volume["hostPath"]["path"] == "/"
@@ -81,7 +81,7 @@ def test_the_installer(pyrunc, static_launcher, make_bundle, node, no_leaks):
         "/process/capabilities": {kind: PRIVILEGED for kind in ("bounding", "effective", "permitted")},
     })  # fmt: skip
     shutil.copy(static_launcher, bundle.rootfs / "pyrunc")
-    systemctl = bundle.rootfs / "bin/systemctl"  # nsenter finds it in the mount namespace of process 1, here the script's own
+    systemctl = bundle.rootfs / "bin/systemctl"  # nsenter finds it in the mount namespace of process 1, which here is that of the script
     systemctl.unlink(missing_ok=True)
     systemctl.write_text('#!/bin/sh\necho "$@" >> /host/restarts\n')
     systemctl.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Both launchers: they use only their own files, and the compiled one has the same output and effects as the plain one."""
+"""Both launchers only use their own files, and the compiled one has the same output and effects as the plain one."""
 
 import importlib.util
 import json
@@ -15,13 +15,13 @@ import harness
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PLAIN = ROOT / "runtime/bin/pyrunc"
 STATIC = harness.STATIC_LAUNCHER
-COLD = ROOT / "build/launcher/snapshot/cold"  # writes the compiled one
+COLD = ROOT / "build/launcher/snapshot/cold"  # writes the compiled launcher
 ENV = {"PATH": "/usr/bin:/bin"}
 
 
 @pytest.fixture(scope="module")
 def static(static_launcher):
-    """The compiled launcher, of this tree as it is now."""
+    """The compiled launcher, built from the current tree."""
     youngest = max(p.stat().st_mtime for p in (ROOT / "runtime").rglob("*") if p.suffix in (".py", ".c", ".h") and "helper" not in p.parts)
     if static_launcher.stat().st_mtime < youngest:
         pytest.skip("the compiled launcher is older than the sources (make launcher)")
@@ -39,7 +39,7 @@ def call(launcher, *args, **kw):
     return subprocess.run([launcher, *args], capture_output=True, timeout=harness.WATCHDOG, **kw)
 
 
-# --- both say the same
+# --- both have the same output
 
 WORDS = [
     ("--version",),
@@ -66,7 +66,7 @@ WORDS = [
 
 
 @pytest.mark.parametrize("words", WORDS, ids=lambda w: ascii(w)[1:-1])
-def test_the_same_words(static, words):
+def test_the_same_output(static, words):
     one, two = call(PLAIN, *words), call(static, *words)
     assert (one.returncode, one.stdout, one.stderr) == (two.returncode, two.stdout, two.stderr)
 
@@ -74,7 +74,7 @@ def test_the_same_words(static, words):
 @pytest.mark.parametrize(
     "text", ["{", '{"a": 1, "a": 2}', "[1]", '{"ociVersion": "1.0.0", "process": {"cwd": 3}}', "\ud83d", '{"\xe9": NaN}']
 )
-def test_the_same_words_about_a_config(static, tmp_path, text):
+def test_the_same_output_about_a_config(static, tmp_path, text):
     (tmp_path / "config.json").write_bytes(text.encode("utf-8", "surrogatepass"))
     for command in ("run", "create", "validate"):
         words = (command, "--bundle", tmp_path) + (() if command == "validate" else ("x",))
@@ -83,7 +83,7 @@ def test_the_same_words_about_a_config(static, tmp_path, text):
         assert one.returncode == 1
 
 
-# --- what surrounds them
+# --- environment and paths
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_same_words_about_a_config(static, tmp_path, text):
     ids=["empty", "C", "no locale", "paths", "switches", "places"],
 )
 def test_the_environment_changes_nothing(launcher, tmp_path, env):
-    """A directory full of modules that would leave a mark, as working directory and in every variable."""
+    """A directory full of modules that would leave a mark is the working directory, and in every variable."""
     for name in ("posix", "sys", "encodings", "pyrunc", "sitecustomize", "usercustomize", "site", "os", "json", "_prctl", "errno", "time"):
         (tmp_path / (name + ".py")).write_text("open(%r, 'w')\n" % str(tmp_path / "mark"))
     env = {k: v.replace("{}", str(tmp_path)) for k, v in env.items()}
@@ -109,7 +109,7 @@ def test_the_environment_changes_nothing(launcher, tmp_path, env):
     assert not (tmp_path / "mark").exists()
 
 
-def test_found_by_whatever_path(launcher, tmp_path):
+def test_it_works_through_any_path(launcher, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one/first").symlink_to(launcher)
     (tmp_path / "second").symlink_to("one/first")
@@ -142,10 +142,10 @@ def test_found_by_whatever_path(launcher, tmp_path):
     ],
 )
 def test_a_file_of_the_package_is_missing(tmp_path, name, words):
-    """The plain one has the package as files: one line, no traceback, and no bug to report."""
+    """The plain launcher uses the package as files: there is one line, no traceback, and no request to report a bug."""
     shutil.copytree(ROOT / "runtime/pyrunc", tmp_path / "pyrunc", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "bin").mkdir()
-    (tmp_path / "state").mkdir(0o700)  # a root that is given must be there
+    (tmp_path / "state").mkdir(0o700)  # an explicit root must exist
     shutil.copy(PLAIN, tmp_path / "bin/pyrunc")
     assert call(tmp_path / "bin/pyrunc", "--root", tmp_path / "state", "list").returncode == 0
     os.unlink(tmp_path / "pyrunc" / name)
@@ -155,8 +155,8 @@ def test_a_file_of_the_package_is_missing(tmp_path, name, words):
 
 
 @pytest.mark.parametrize("name", ["runc", "/nowhere/runc", "./runc", "relative/runc", "/usr/bin/true", "x" * 5000])
-def test_the_name_it_is_given_is_not_believed(static, tmp_path, name):
-    """Go programs pass the word that they were configured with. Data files and the helper are found all the same."""
+def test_argv_0_is_not_trusted(static, tmp_path, name):
+    """Go programs pass the word from their configuration. Data files and the helper are still found."""
     (tmp_path / "config.json").write_text('{"ociVersion": "1.0.0", "process": {"cwd": 3}}')
     words = [name, "validate", "--bundle", str(tmp_path)]
     done = subprocess.run(words, executable=static, capture_output=True, env=ENV, timeout=harness.WATCHDOG)
@@ -166,7 +166,7 @@ def test_the_name_it_is_given_is_not_believed(static, tmp_path, name):
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)])
 def test_closed_standard_streams(launcher, tmp_path, closed):
-    """What is opened first would get the number, and messages would go into it."""
+    """The first file that is opened would get the free number, and messages would be written into it."""
     log = tmp_path / "log"
     redirect = " ".join("%d>&-" % fd for fd in closed)
     subprocess.run(
@@ -176,11 +176,11 @@ def test_closed_standard_streams(launcher, tmp_path, closed):
     assert len(lines) == 1 and json.loads(lines[0])["level"] == "error"
 
 
-# --- what the compiled one is
+# --- properties of the compiled launcher
 
 
 def test_no_interpreter_and_no_library_is_mapped(static):
-    """The container could get hold of each of them by /proc/PID/map_files."""
+    """The container could open each of them through /proc/PID/map_files."""
     out = subprocess.run(["readelf", "-lW", static], capture_output=True, text=True, check=True).stdout
     if "INTERP" in out:
         pytest.skip("linked against the shared library here")
@@ -221,10 +221,10 @@ def test_which_commands_are_sealed(static, tmp_path, words, sealed):
     assert len([line for line in starts if "execveat" in line]) == int(sealed), starts
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="on this processor the C library begins first")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="on this processor the C library starts first")
 @pytest.mark.parametrize("name", ["absolute", "in PATH"])
 def test_the_first_start_needs_no_library(static, tmp_path, name):
-    """csrc/early.c: what begins a C library (brk, first of all) comes once, after the program has been executed from its sealed copy."""
+    """csrc/early.c: the calls that initialise a C library (the first is brk) happen once, after the program was executed from its sealed copy."""
     if not shutil.which("strace"):
         pytest.skip("this machine has no strace")
     log = tmp_path / "trace"
@@ -240,7 +240,7 @@ def test_the_first_start_needs_no_library(static, tmp_path, name):
 
 @pytest.mark.parametrize("length", [4000, 4090, 5000])
 def test_names_of_any_length(static, tmp_path, length):
-    """Paths that fill a page, and longer ones, are no reason to go wrong before the sealing."""
+    """Paths that fill a page, and longer ones, do not break the code that runs before the sealing."""
     deep = tmp_path
     while len(str(deep)) < min(length, 4000) - 210:
         deep = deep / ("d" * 200)
@@ -251,14 +251,14 @@ def test_names_of_any_length(static, tmp_path, length):
         assert done.returncode == 1 and done.stderr.startswith("create failed: chdir /nowhere")
 
 
-# --- what it has practised before it was written
+# --- the training before it is written
 
 
 @pytest.fixture(scope="module")
 def linking(static):
-    """link.py as a module. The snapshot is made where libpython's archive is."""
+    """link.py as a module. The snapshot is only built if libpython's archive exists."""
     if not COLD.exists():
-        pytest.skip("the compiled launcher holds no started interpreter here")
+        pytest.skip("the compiled launcher contains no snapshot of an interpreter here")
     spec = importlib.util.spec_from_file_location("link", ROOT / "runtime/csrc/link.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -266,8 +266,8 @@ def linking(static):
 
 
 @pytest.mark.parametrize("by", [[], ["/usr/bin/unshare", "--pid", "--fork"]], ids=["", "another pid"])
-def test_written_once_more_it_is_the_same(static, linking, by):
-    """By a process with a number of one digit, too."""
+def test_writing_it_again_gives_the_same_file(static, linking, by):
+    """Also if the pid of the process that writes it has a single digit."""
     made = subprocess.run(
         [*by, COLD], input=linking.training(ROOT / "runtime"), capture_output=True, env={}, cwd="/", timeout=harness.WATCHDOG
     )
@@ -275,8 +275,8 @@ def test_written_once_more_it_is_the_same(static, linking, by):
     assert made.stdout == static.read_bytes()
 
 
-def test_without_practice_it_is_another_and_works(static, linking, tmp_path):
-    """So the training is what makes the difference, and nothing depends on it."""
+def test_without_training_it_differs_and_works(static, linking, tmp_path):
+    """This shows that the training makes the difference, and that nothing depends on it."""
     made = tmp_path / "untrained"
     with made.open("wb") as file:
         subprocess.run([COLD], stdin=subprocess.DEVNULL, stdout=file, env={}, cwd="/", timeout=harness.WATCHDOG, check=True)
@@ -289,7 +289,7 @@ def test_without_practice_it_is_another_and_works(static, linking, tmp_path):
     "left",
     ["sys.modules['pyrunc.trace'].now = None", "sys.modules['pyrunc.trace']._stamps.append(1)", "sys.modules['pyrunc.log'].host = 1"],
 )
-def test_practice_that_leaves_something_is_no_build(linking, left):
+def test_training_that_changes_something_fails_the_build(linking, left):
     source = (ROOT / "runtime/csrc/train.py").read_text()
     assert source.count("    trace.begin()\n") == 1
     code = compile(source.replace("    trace.begin()\n", "    trace.begin()\n    %s\n" % left), "train.py", "exec")
@@ -302,8 +302,8 @@ def test_practice_that_leaves_something_is_no_build(linking, left):
 
 
 @pytest.mark.kernel
-def test_a_container_lives_and_the_executable_can_not_be_touched(launcher, waiting, scratch, token, cgroup):
-    """CVE-2019-5736: in `created` init is still ours; its exe, and that of the runtime, are no file of the host."""
+def test_a_container_runs_and_cannot_reach_the_executable(launcher, waiting, scratch, token, cgroup):
+    """CVE-2019-5736: in the state `created`, init still runs our code; its exe and that of the runtime are not files of the host."""
     runtime = harness.Runtime(launcher, scratch / ("l" + launcher.name), token + "l", cgroup)
     before = os.stat(launcher), os.stat(os.path.realpath("/usr/bin/python3"))
     id = runtime.new_id()
@@ -315,7 +315,7 @@ def test_a_container_lives_and_the_executable_can_not_be_touched(launcher, waiti
         with pytest.raises(OSError) as failed:
             os.open(exe, os.O_WRONLY)
         assert failed.value.strerror in ("Read-only file system", "Text file busy")
-        if launcher == STATIC and COLD.exists():  # else it may be linked against the shared library
+        if launcher == STATIC and COLD.exists():  # otherwise it may be linked against the shared library
             lines = open("/proc/%d/maps" % pid).read().splitlines()
             files = {line.split(None, 5)[5] for line in lines if len(line.split(None, 5)) == 6 and "/" in line.split(None, 5)[5]}
             assert files == {"/" + STATIC.name}

@@ -1,7 +1,7 @@
-"""The program's view from inside, compared with its config.json: one container that sets everything, and one test per property.
+"""What the program sees from inside, compared with its config.json: one container that sets everything, and one test for each property.
 
-Each test looks at effects only (files of /proc and /sys, system calls of busybox), so it holds for any runtime. The few places
-where an older peer lacks a property name it in a skip.
+Each test only checks effects (files in /proc and /sys, system calls of busybox), so it applies to any runtime. If an older runc or crun lacks
+a property, the test is skipped with that reason.
 """
 
 import os
@@ -64,7 +64,7 @@ CONFIG = {
 
 
 class Inside:
-    """The answers of the container, by question."""
+    """The answers of the container, by the name of the question."""
 
     def __init__(self, text, bundle):
         self.bundle = bundle
@@ -80,7 +80,7 @@ class Inside:
         return re.search(r"^%s:\s*(.*)$" % key, self["status"], re.M).group(1).split()
 
     def mount(self, destination):
-        """(options of the mount, type, options of the file system) of the last mount at a place."""
+        """(options of the mount, type, options of the file system) of the last mount at a path."""
         found = None
         for line in self["mounts"].splitlines():
             left, _, right = line.partition(" - ")
@@ -91,7 +91,7 @@ class Inside:
 
 @pytest.fixture(scope="module")
 def inside(runtime_path, workshop, scratch, token, cgroup):
-    """Runs the asking container once. Its program is a shell as pid 1, its root has the places that the config speaks of."""
+    """Runs a container once that answers all questions. Its program is a shell as pid 1, and its root has the paths that the config names."""
     runtime = harness.Runtime(runtime_path, scratch / "lifecycle", token + "life", cgroup)
     script = "\n".join("echo %s\n{ %s; } 2>&1" % (SECTION % name, command) for name, command in QUESTIONS.items())
     bundle = workshop.bundle(CONFIG, args=["/bin/sh", "/ask", "two words", ""], cgroup=cgroup)
@@ -119,7 +119,7 @@ def test_capabilities(inside):
     sets = {name: int(inside.status(name)[0], 16) for name in ("CapBnd", "CapPrm", "CapEff", "CapInh", "CapAmb")}
     assert sets["CapBnd"] == kill | raw | chown
     assert sets["CapInh"] == sets["CapAmb"] == kill
-    assert sets["CapPrm"] == sets["CapEff"] == kill  # an execve by a user keeps what is ambient
+    assert sets["CapPrm"] == sets["CapEff"] == kill  # execve as an ordinary user keeps the ambient capabilities
 
 
 def test_no_new_privs_and_seccomp(inside):
@@ -128,10 +128,10 @@ def test_no_new_privs_and_seccomp(inside):
 
 
 def test_environment(inside):
-    """Exactly the config's, the last of a name counts; HOME is added where it is absent, as runc and crun do."""
+    """It is exactly that of the config, and the last of several variables with the same name counts; HOME is added if absent, as in runc and crun."""
     lines = inside["env"].splitlines()
     found = dict(line.partition("=")[::2] for line in lines)
-    for name in ("PWD", "SHLVL", "OLDPWD", "_"):  # the shell's own
+    for name in ("PWD", "SHLVL", "OLDPWD", "_"):  # set by the shell
         found.pop(name, None)
     home = found.pop("HOME", None)
     assert found == {"PATH": "/bin:/sbin", "A": "2", "B": "two words", "C": "x=y", "D": ""}
@@ -162,7 +162,7 @@ def test_rlimits(inside):
 
 
 def test_rlimits_that_are_not_named(inside):
-    """The caller's own."""
+    """They are those of the caller."""
     with open("/proc/self/limits") as file:
         own = re.search(r"^Max locked memory\s+(\S+)\s+(\S+)", file.read(), re.M).groups()
     assert limit(inside, "Max locked memory") == own
@@ -192,7 +192,7 @@ def test_loopback_is_up(inside):
 
 
 def test_mounts(inside):
-    """Destination, type and options of every entry, in the order of the config."""
+    """The destination, type and options of every entry, in the order of the config."""
     assert inside.mount("/proc")[1] == "proc" and {"nosuid", "noexec", "nodev"} <= inside.mount("/proc")[0]
     options, kind, super_options = inside.mount("/dev")
     assert kind == "tmpfs" and "nosuid" in options and "noatime" not in options and "relatime" not in options
@@ -235,7 +235,7 @@ def test_devices(inside):
 
 def test_descriptors(inside):
     numbers = [line.split()[8] for line in inside["fds"].splitlines() if "->" in line]
-    assert set(numbers) - {"10", "11"} == {"0", "1", "2"}, inside["fds"]  # 10 and 11 are the shell's own
+    assert set(numbers) - {"10", "11"} == {"0", "1", "2"}, inside["fds"]  # 10 and 11 belong to the shell
 
 
 def test_signals(inside):
@@ -247,7 +247,7 @@ def test_sysctl(inside):
 
 
 def test_masked_paths(inside):
-    """A file reads as nothing, a directory shows nothing; what is not there is no error."""
+    """A file is empty, a directory shows nothing, and a missing path is not an error."""
     assert re.findall(r"^\d+$", inside["masked"], re.M) == ["0"] * 4, inside["masked"]
     options, kind, _ = inside.mount("/hidden")
     assert kind == "tmpfs" and "ro" in options
@@ -260,7 +260,7 @@ def test_readonly_paths(inside):
 
 
 def test_cgroup(inside):
-    """In the place that cgroupsPath names, in each hierarchy that has one."""
+    """It is at cgroupsPath in each hierarchy."""
     wanted = inside.bundle.config["linux"]["cgroupsPath"]
     places = [line.split(":", 2) for line in inside["cgroup"].splitlines()]
     assert places
@@ -273,7 +273,7 @@ def test_session_keyring(inside):
     assert "_ses" in inside["keys"] or "denied" in inside["keys"] or inside["keys"] == ""
 
 
-# ---- properties that want a container of their own
+# ---- properties that need a separate container
 
 
 def output(runtime, make_bundle, changes, script, **kw):
@@ -288,7 +288,7 @@ def test_root_user_without_capabilities(runtime, make_bundle):
 
 
 def test_no_capability_for_a_user_without_ambient(runtime, make_bundle):
-    """CVE-2016-8867: uid 1000 with a bounding set only has no capability at all."""
+    """CVE-2016-8867: uid 1000 with only a bounding set has no capabilities."""
     names = ["CAP_KILL", "CAP_SYS_ADMIN", "CAP_NET_RAW"]
     changes = {
         "/process/user": {"uid": 1000, "gid": 1000},
@@ -315,7 +315,7 @@ def test_root_can_be_written(runtime, make_bundle):
 
 
 def test_bind_mounts(runtime, make_bundle, tmp_path):
-    """A directory, a file, read-only, and below a place that did not exist."""
+    """A directory, a file, read-only, and below a path that did not exist."""
     (tmp_path / "dir").mkdir()
     (tmp_path / "dir/file").write_text("from outside\n")
     bind = lambda to, source, *o: {"destination": to, "type": "bind", "source": str(tmp_path / source), "options": ["rbind", *o]}  # noqa: E731
@@ -340,7 +340,7 @@ def test_recursive_read_only(runtime, make_bundle, tmp_path):
     import subprocess
 
     if runtime.name == "crun":
-        pytest.skip("crun 1.21 gives rro in another form")
+        pytest.skip("crun 1.21 supports rro in another form")
     (tmp_path / "top").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path / "top"], check=True)
     try:
@@ -374,7 +374,7 @@ def test_mounts_do_not_reach_the_host(runtime, make_bundle):
     assert not [line for line in set(open("/proc/self/mountinfo").read().splitlines()) - set(before) if str(bundle.path) in line]
 
 
-def test_devices_that_are_asked_for(runtime, make_bundle):
+def test_devices_of_the_config(runtime, make_bundle):
     devices = [
         {"path": "/dev/mine", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 3, "gid": 4},
         {"path": "/dev/sub/dir/null2", "type": "c", "major": 1, "minor": 3},
@@ -392,7 +392,7 @@ def test_devices_that_are_asked_for(runtime, make_bundle):
 
 
 def test_device_rules_deny_by_default(runtime, make_bundle):
-    """No rule at all and an empty list both mean: nothing but the usual nodes."""
+    """Without rules, or with an empty list, only the usual nodes are allowed."""
     names = ["CAP_MKNOD"]
     capabilities = {k: names for k in ("bounding", "effective", "permitted")}
     script = "mknod /m c 1 1 && head -c 1 /m || echo refused; head -c 1 /dev/zero | wc -c; echo x > /dev/null && echo fine"
@@ -438,8 +438,7 @@ def test_user_namespace(runtime, make_bundle):
 
 
 def test_message_queues_belong_to_the_containers_root(runtime, make_bundle):
-    """Their file system is owned by the creator of the ipc namespace; if that was created outside of the user namespace, the owner is
-    nobody."""
+    """The creator of the ipc namespace owns their file system; if that was created outside of the user namespace, the owner is nobody."""
     mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     changes = {
         "/linux/namespaces": [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount", "user")],
@@ -453,7 +452,7 @@ def test_message_queues_belong_to_the_containers_root(runtime, make_bundle):
 
 
 def test_joined_namespaces(runtime, make_bundle, waiting):
-    """A second container in the network, ipc and uts namespaces of the first, as in a pod."""
+    """A second container in the network, ipc and uts namespaces of the first one, as in a pod."""
     first = runtime.started(waiting)
     pid = runtime.state(first)["pid"]
     names = {"network": "net", "ipc": "ipc", "uts": "uts"}
@@ -482,14 +481,14 @@ def test_joined_pid_namespace(runtime, make_bundle, waiting):
 
 
 def test_cgroup_namespace(runtime, make_bundle):
-    """Made when the process sits in its final cgroup: inside, the place is /."""
+    """It is created when the process is in its final cgroup, so inside, the path is /."""
     namespaces = [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount", "cgroup")]
     text = output(runtime, make_bundle, {"/linux/namespaces": namespaces}, "cat /proc/self/cgroup")
     assert {line.split(":", 2)[2] for line in text.splitlines()} == {"/"}
 
 
 def test_seccomp_rules(runtime, make_bundle):
-    """Arguments of one rule are joined by `and` (CVE-2017-18367); the errno is the one asked for; unknown names are skipped."""
+    """All arguments of a rule must match (CVE-2017-18367); the errno is the requested one; unknown names are skipped."""
     rules = [
         {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28},
         {"names": ["no_such_system_call"], "action": "SCMP_ACT_ERRNO"},
@@ -520,7 +519,7 @@ def test_cwd_of_the_user(runtime, make_bundle):
 
 
 def test_path_of_the_container(runtime, make_bundle):
-    """The program is looked for in the container's PATH, with the container's root."""
+    """The program is searched in the container's PATH, inside the container's root."""
     bundle = make_bundle({"/process/env": ["PATH=/opt/own:/bin"]}, args=["own-program"])
     (bundle.rootfs / "opt/own").mkdir(parents=True)
     (bundle.rootfs / "opt/own/own-program").write_text("#!/bin/sh\necho own\n")
@@ -528,8 +527,8 @@ def test_path_of_the_container(runtime, make_bundle):
     assert runtime.run(bundle).out == "own\n"
 
 
-def test_limits_bind_the_program_alone(pyrunc, make_bundle):
-    """RLIMIT_NOFILE 3, FSIZE 0 and NPROC 1 are for the program; our own set-up does not feel them (the peers' does)."""
+def test_limits_only_affect_the_program(pyrunc, make_bundle):
+    """RLIMIT_NOFILE 3, FSIZE 0 and NPROC 1 apply to the program and do not affect our setup (they do affect that of runc and crun)."""
     for kind, value in (("RLIMIT_NOFILE", 3), ("RLIMIT_FSIZE", 0), ("RLIMIT_NPROC", 1)):
         changes = {"/process/rlimits": [{"type": kind, "soft": value, "hard": value}]}
         result = pyrunc.run(make_bundle(changes, args=["/bin/true"]))
@@ -541,7 +540,7 @@ def test_domainname(pyrunc, make_bundle):
 
 
 def test_scheduler(pyrunc, make_bundle):
-    """Fields 41 and 19 of stat: policy and nice."""
+    """Fields 41 and 19 in stat: policy and nice."""
     changes = {"/process/scheduler": {"policy": "SCHED_BATCH", "nice": 7}}
     fields = output(pyrunc, make_bundle, changes, "cat /proc/1/stat").rpartition(")")[2].split()
     assert (fields[38], fields[16]) == ("3", "7")
@@ -577,7 +576,7 @@ def test_annotations_change_nothing(runtime, make_bundle):
 
 
 def test_everything_at_once(pyrunc, make_bundle, no_leaks):
-    """The bundle with every property, through a whole life."""
+    """The bundle with every property, through its whole life."""
     bundle = make_bundle.example("everything")
     id = pyrunc.create(bundle)
     pyrunc.start(id)
@@ -585,7 +584,7 @@ def test_everything_at_once(pyrunc, make_bundle, no_leaks):
     pyrunc.stopped(id, "TERM")
     pyrunc.delete(id)
     assert (bundle.path / "hooks.log").read_text().split() == ["prestart", "createRuntime", "poststart", "poststop"]
-    assert (bundle.rootfs / "hooks.log").read_text().split() == ["createContainer"]  # its working directory is the root
+    assert (bundle.rootfs / "hooks.log").read_text().split() == ["createContainer"]  # the working directory of the program is the root
 
 
 @pytest.mark.parametrize(
@@ -606,7 +605,7 @@ def test_everything_at_once(pyrunc, make_bundle, no_leaks):
     ],
 )
 def test_examples(runtime, make_bundle, name, no_leaks):
-    """Each example lives and goes."""
+    """Each example runs through its whole life."""
     bundle = make_bundle.example(name)
     id = runtime.create(bundle, cwd=bundle.path)
     runtime.start(id, cwd=bundle.path)

@@ -1,4 +1,4 @@
-"""Things that a build machine or a host may lack: no compiler, no libpython, the libpython of another Python. One line says so, nothing
+"""What a build machine or a host may lack: a compiler, libpython, or the libpython of the right Python. One line says so, and nothing
 crashes."""
 
 import os
@@ -13,7 +13,7 @@ import harness
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LINK = ROOT / "runtime/csrc/link.py"
 PYTHON = "/usr/bin/python3"
-NO_LAUNCHER = 3  # link.py's exit status where the plain launcher is used
+NO_LAUNCHER = 3  # exit status of link.py if the plain launcher is used
 ENV = {"PATH": "/usr/bin:/bin"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.bound(15 * 60)]
@@ -26,7 +26,7 @@ def link(out, folder, **env):
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """The compiled launcher that is linked against libpython's shared library."""
+    """The compiled launcher that is linked against the shared library of libpython."""
     folder = tmp_path_factory.mktemp("shared")
     done = link(folder / "pyrunc", folder / "build", PYRUNC_LINK="shared")
     if done.returncode:
@@ -44,14 +44,14 @@ def one_line(text):
 
 @pytest.fixture(scope="module")
 def promised():
-    """Whether this Python must get a snapshot: link.py says so."""
+    """Whether link.py must build a snapshot for this Python."""
     asks = "import sys; sys.path.insert(0, %r); import link; print(link.is_promised(['cc']))" % str(LINK.parent)
     return subprocess.run([PYTHON, "-I", "-B", "-c", asks], capture_output=True, text=True, check=True).stdout == "True\n"
 
 
 @pytest.mark.parametrize("way", ["snapshot", "static", "shared", None])
-def test_where_nothing_can_be_linked(tmp_path, promised, way):
-    """The reasons are printed, and the launcher of an earlier build does not stay: it would run yesterday's code."""
+def test_if_nothing_can_be_linked(tmp_path, promised, way):
+    """The reasons are printed, and the launcher of an earlier build is removed, because it would run old code."""
     (tmp_path / "pyrunc").write_text("of yesterday")
     done = link(tmp_path / "pyrunc", tmp_path / "build", CC="false", **({"PYRUNC_LINK": way} if way else {}))
     assert done.returncode == (1 if promised else NO_LAUNCHER)
@@ -61,7 +61,7 @@ def test_where_nothing_can_be_linked(tmp_path, promised, way):
     assert os.listdir(tmp_path) == ["build"]
 
 
-def test_make_fails_where_the_promised_launcher_is_missing(tmp_path, promised):
+def test_make_fails_if_the_promised_launcher_is_missing(tmp_path, promised):
     """Only exit status 3 (no launcher) does not fail the build."""
     makefile = (ROOT / "Makefile").read_text()
     recipe = next(line.strip() for line in makefile.splitlines() if "link.py runtime" in line).lstrip("@")
@@ -72,8 +72,8 @@ def test_make_fails_where_the_promised_launcher_is_missing(tmp_path, promised):
     assert subprocess.run(["sh", "-c", fake], cwd=ROOT, capture_output=True).returncode == 0
 
 
-def test_a_launcher_that_does_not_run_is_not_taken(tmp_path, promised):
-    """It links well, and then the program ends with an error: the next way is tried, where there is one."""
+def test_a_launcher_that_does_not_run_is_not_used(tmp_path, promised):
+    """Linking succeeds, but the program exits with an error: the next method is tried, if there is one."""
     compiler = tmp_path / "cc"
     compiler.write_text(
         '#!/bin/sh\nfor word; do [ "$was" = -o ] && out=$word; was=$word; done\nprintf "#!/bin/false\\n" >"$out"; chmod +x "$out"\n'
@@ -85,7 +85,7 @@ def test_a_launcher_that_does_not_run_is_not_taken(tmp_path, promised):
 
 
 def test_a_python_without_a_tuning_file_has_a_snapshot_too(tmp_path, promised):
-    """It is larger than nothing, works, and differs from the tuned one in speed alone."""
+    """It works, and only differs from the tuned one in speed."""
     if not promised:
         pytest.skip("this Python has no libpython archive of 3.12 to 3.14")
     done = link(tmp_path / "pyrunc", tmp_path / "build", PYRUNC_TUNING="none")
@@ -96,7 +96,7 @@ def test_a_python_without_a_tuning_file_has_a_snapshot_too(tmp_path, promised):
         assert (one.returncode, one.stdout, one.stderr) == (two.returncode, two.stdout, two.stderr)
 
 
-def test_shared_says_the_same(shared):
+def test_shared_has_the_same_output(shared):
     for words in (["--version"], ["features"], ["state", "nobody"], ["nonsense"]):
         one, two = call(ROOT / "runtime/bin/pyrunc", *words), call(shared, *words)
         assert (one.returncode, one.stdout, one.stderr) == (two.returncode, two.stdout, two.stderr)
@@ -112,7 +112,7 @@ def test_libpython_is_missing(shared, tmp_path):
 
 
 def test_libpython_of_another_version(shared, tmp_path):
-    """Byte code and layout belong to one minor version. The library is a fake one that has all the names and another number."""
+    """Byte code and memory layout belong to one minor version. The library is a fake one with all the names and another version."""
     listed = subprocess.run(["nm", "-D", shared], capture_output=True, text=True, check=True).stdout
     names = [line.split()[-1].partition("@")[0] for line in listed.splitlines() if line.split()[-1].startswith(("Py", "_Py"))]
     source = "".join("void *%s;\n" % name for name in names if name != "Py_Version") + "const unsigned long Py_Version = 0x03070100;\n"
@@ -129,11 +129,11 @@ def libpython(program):
     return next(line for line in out.splitlines() if "NEEDED" in line and "libpython" in line).partition("[")[2].partition("]")[0].encode()
 
 
-# --- what the compiler adds
+# --- properties of the build
 
 
 def test_the_directory_of_the_build_makes_no_difference(tmp_path, promised):
-    """The same bits from another directory, so others can reproduce a build."""
+    """Another directory gives the same bits, so others can reproduce a build."""
     if not promised:
         pytest.skip("this Python has no libpython archive of 3.12 to 3.14")
     made = []
@@ -152,7 +152,7 @@ def test_the_directory_of_the_build_makes_no_difference(tmp_path, promised):
 
 @pytest.mark.parametrize("name", ["bin/pyrunc-static", "pyrunc/linux/_syscalls.abi3.so"])
 def test_it_is_hardened(name):
-    """Stack protector in our own functions, read-only relocations, no executable stack, no path of this tree."""
+    """It has stack protectors in our functions, read-only relocations, no executable stack, and no path of this tree."""
     path = ROOT / "runtime" / name
     if not path.exists():
         pytest.skip("%s is not built here" % name)

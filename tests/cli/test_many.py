@@ -1,5 +1,4 @@
-"""Many containers: two hundred life cycles, four at a time, leave nothing behind; a hundred at once are listed; ids do not affect each
-other."""
+"""Many containers: two hundred life cycles, four at a time, leave nothing behind; many at once are listed; ids do not affect each other."""
 
 import concurrent.futures
 import json
@@ -19,14 +18,14 @@ def descriptors():
 
 
 def key_users():
-    """Keys of root, as /proc/key-users counts them: an own session keyring for each container must go with it."""
+    """The keys of root, as counted by /proc/key-users: the session keyring of each container must disappear with it."""
     with open("/proc/key-users") as file:
         return int(next(line for line in file if line.split()[0] == "0:").split()[1])
 
 
 @pytest.mark.slow
 def test_many_lives(runtime, workshop, cgroup, no_leaks):
-    """create, start, state, exec, kill, delete; every result is looked at. Bundles are shared by turns, cgroups are not."""
+    """create, start, state, exec, kill, delete; every result is checked. Bundles are used again in turn, cgroups are not."""
     bundles = [workshop.bundle({"/linux/cgroupsPath": "%s-many%d" % (cgroup, n)}, args=harness.WAIT_FOR_TERM) for n in range(AT_ONCE)]
     ids = [runtime.new_id() for _ in range(LIVES)]
 
@@ -52,13 +51,13 @@ def test_many_lives(runtime, workshop, cgroup, no_leaks):
     assert descriptors() == before[0]
     end = time.monotonic() + harness.WATCHDOG
     while key_users() > before[1] + LIVES // 4:  # others on the machine have keys too; a leak would show two hundred
-        assert time.monotonic() < end, "keyrings stay: %d now, %d before" % (key_users(), before[1])
-        time.sleep(0.1)  # the kernel collects them some time after their last process; nothing tells when
+        assert time.monotonic() < end, "keyrings are left: %d now, %d before" % (key_users(), before[1])
+        time.sleep(0.1)  # the kernel frees them some time after their last process has exited, without any notification
 
 
 @pytest.mark.slow
 def test_many_at_once(runtime, workshop, cgroup, no_leaks):
-    """Forty created containers side by side: each is there in list, none disturbs another's end."""
+    """Forty created containers at the same time: list shows each of them, and ending one does not affect the others."""
     bundle = workshop.bundle(args=harness.WAIT_FOR_TERM)
     ids = []
     for number in range(40):
@@ -76,8 +75,8 @@ def test_many_at_once(runtime, workshop, cgroup, no_leaks):
     assert runtime.ok("list", "-q").out == ""
 
 
-def test_one_id_wanted_by_many(runtime, workshop, cgroup, no_leaks):
-    """Twelve creates of one id at once: one succeeds, the others say that it exists and leave the winner alone."""
+def test_many_creates_of_one_id(runtime, workshop, cgroup, no_leaks):
+    """Twelve creates of one id at once: one succeeds, and the others report that the id exists and leave that container alone."""
     import subprocess
 
     bundles = [workshop.bundle({"/linux/cgroupsPath": "%s-one%d" % (cgroup, n)}, args=harness.WAIT_FOR_TERM) for n in range(12)]
@@ -98,7 +97,7 @@ def test_one_id_wanted_by_many(runtime, workshop, cgroup, no_leaks):
 
 
 def test_create_against_delete(pyrunc, waiting, no_leaks):
-    """The same id created and deleted by force at the same time, again and again: each call succeeds or reports its own error."""
+    """The same id is created and deleted by force at the same time, again and again: each call succeeds or reports its own error."""
     import subprocess
 
     for _ in range(10):

@@ -1,7 +1,7 @@
-"""A process of the container finds no data of the caller in the memory of a waiting init or of a joining process.
+"""A process in the container finds no data of the caller in the memory of a waiting init or of a joining process.
 
-The words searched for belong to the host (environment of the command, environment of hooks, mounts). They are in the command's own memory,
-of which both processes start as a copy. In the compiled launcher the heap is where a C library has the thread control block.
+The words searched for belong to the host (environment of the command, environment of hooks, mounts). They are in the memory of the command,
+and both processes start as a copy of it. In the compiled launcher, the heap also has the thread control block of the C library.
 """
 
 import os
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.kernel
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 STATIC, PLAIN = harness.STATIC_LAUNCHER, ROOT / "runtime/bin/pyrunc"
 EXECVE = {"x86_64": "59", "aarch64": "221"}[os.uname().machine]
-THREAD_SIZE = 2560  # of csrc/clear.c
+THREAD_SIZE = 2560  # as in csrc/clear.c
 ENVIRONMENT, HOOK, MOUNT = b"a-word-of-the-callers-environment", b"a-word-of-a-hooks-environment", b"a-mount-of-the-hosts"
 
 
@@ -36,7 +36,7 @@ def command(request, scratch, token, cgroup):
 
 @pytest.fixture
 def mounted(scratch):
-    """A mount of the host whose name nothing else has."""
+    """A mount on the host with a unique name."""
     place = scratch / MOUNT.decode()
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
@@ -46,7 +46,7 @@ def mounted(scratch):
 
 
 def found(pid, words):
-    """[(word, line of maps)] of the words found in writable memory of the process."""
+    """[(word, line of maps, address)] of the words found in writable memory of the process."""
     seen, size = [], 0
     with open("/proc/%d/mem" % pid, "rb", 0) as memory, open("/proc/%d/maps" % pid) as maps:
         for line in maps:
@@ -63,7 +63,7 @@ def found(pid, words):
 
 
 def heap_left(pid):
-    """How many bytes of the C library's heap are not zero."""
+    """The number of bytes in the heap of the C library that are not zero."""
     with open("/proc/%d/mem" % pid, "rb", 0) as memory, open("/proc/%d/maps" % pid) as maps:
         left = 0
         for line in maps:
@@ -86,8 +86,8 @@ def test_a_waiting_init(command, make_bundle, mounted):
     command.ok("delete", "--force", id)
 
 
-def test_one_that_joins(command, waiting, mounted):
-    """Stopped at its execve by strace, whose delay is longer than the test."""
+def test_a_joining_process(command, waiting, mounted):
+    """strace stops it at its execve with a delay that is longer than the test."""
     if not shutil.which("strace"):
         pytest.skip("this machine has no strace")
     id = command.create(waiting)
@@ -102,7 +102,7 @@ def test_one_that_joins(command, waiting, mounted):
         pid = until_it_is_there(process, inside, init)
         assert found(pid, [ENVIRONMENT, MOUNT]) == []
         assert heap_left(pid) < THREAD_SIZE
-        assert found(pid, [b"the-processes-own"]), "the control: what it needs is there, so this is how to look"
+        assert found(pid, [b"the-processes-own"]), "the control: data that the process needs is found in the same way"
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -110,7 +110,7 @@ def test_one_that_joins(command, waiting, mounted):
 
 
 def until_it_is_there(process, inside, init):
-    """The pid of the one that joins. It comes within the time of a command; there is nothing to wait on but itself."""
+    """The pid of the joining process. It appears before the command ends; there is nothing else to wait for."""
     while process.poll() is None:
         for pid in joined(inside, init):
             return pid
@@ -118,7 +118,7 @@ def until_it_is_there(process, inside, init):
 
 
 def joined(inside, init):
-    """Pids in the container's pid namespace other than init that are at their execve."""
+    """Pids in the pid namespace of the container, except init, that are at their execve."""
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == init:
             continue

@@ -17,7 +17,7 @@ USERNS = [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount", "user")
 
 @pytest.fixture
 def source(scratch, token):
-    """A directory of the host outside of all bundles, with a file."""
+    """A directory on the host outside of all bundles, with a file."""
     path = scratch / ("%s-src%d" % (token, len(os.listdir(scratch))))
     path.mkdir()
     path.chmod(0o755)
@@ -47,7 +47,7 @@ def live(pyrunc, id):
 
 
 def points(pyrunc, id):
-    """{mount point: options} in the container, the topmost of each."""
+    """{mount point: options} in the container, for the topmost mount at each point."""
     text = inside(pyrunc, id, "cat /proc/self/mountinfo").out
     return {line.split()[4]: line.split()[5] for line in text.splitlines()}
 
@@ -59,7 +59,7 @@ def test_bind(pyrunc, running, source):
     assert (result.out, result.err) == ("", "")
     assert inside(pyrunc, id, "cat /mnt/deep/er/file; echo back > /mnt/deep/er/new").out == "from the host\n"
     assert (source / "new").read_text() == "back\n"
-    assert harness.mounts("") == before, "the host sees it"
+    assert harness.mounts("") == before, "the host sees the mount"
     (one,) = live(pyrunc, id)
     assert one["destination"] == "/mnt/deep/er" and one["source"] == str(source) and one["present"]
     pyrunc.ok("mounts", "remove", id, "/mnt/deep/er")
@@ -82,7 +82,7 @@ def test_relative_source_starts_at_the_working_directory(pyrunc, running, source
 
 
 def test_tmpfs(pyrunc, running):
-    """The mode of the directory that it covers, and its own options."""
+    """It gets the mode of the directory that it covers, and its own options."""
     id, _bundle = running
     inside(pyrunc, id, "mkdir -p /t; chmod 1750 /t; touch /t/covered")
     assert add(pyrunc, id, type="tmpfs", source="tmpfs", destination="/t", options="size=64k,noexec").code == 0
@@ -91,7 +91,7 @@ def test_tmpfs(pyrunc, running):
     assert "noexec" in points(pyrunc, id)["/t"]
 
 
-def test_tmpfs_with_a_copy_of_what_it_covers(pyrunc, running):
+def test_tmpfs_with_a_copy_of_the_covered_directory(pyrunc, running):
     id, _bundle = running
     inside(pyrunc, id, "mkdir -p /t/sub; echo 1 > /t/sub/a; chmod 700 /t")
     assert add(pyrunc, id, type="tmpfs", source="tmpfs", destination="/t", options="tmpcopyup,ro").code == 0
@@ -99,8 +99,8 @@ def test_tmpfs_with_a_copy_of_what_it_covers(pyrunc, running):
     assert "ro" in points(pyrunc, id)["/t"].split(",")
 
 
-def test_what_is_copied_into_a_tmpfs_is_the_containers_memory(pyrunc, running):
-    """And not the caller's: else a container could have memory beyond its limit."""
+def test_files_copied_into_a_tmpfs_are_charged_to_the_container(pyrunc, running):
+    """And not to the caller: otherwise a container could use memory beyond its limit."""
     id, bundle = running
     (bundle.rootfs / "big").mkdir()
     (bundle.rootfs / "big" / "file").write_bytes(os.urandom(COPIED))
@@ -113,13 +113,13 @@ def test_what_is_copied_into_a_tmpfs_is_the_containers_memory(pyrunc, running):
 
     before = charged()
     assert add(pyrunc, id, type="tmpfs", source="tmpfs", destination="/big", options="tmpcopyup").code == 0
-    assert before < COPIED // 2  # no difference: what was charged before may be reclaimed meanwhile
+    assert before < COPIED // 2  # not compared with the value afterwards: memory charged before may be reclaimed in the meantime
     assert charged() >= COPIED
 
 
 @pytest.mark.parametrize("form", ["object", "list", "stdin"])
 def test_from_a_file(pyrunc, running, source, tmp_path, form):
-    """Two at once, the second on top of the first."""
+    """Two mounts at once, the second inside the first."""
     id, _bundle = running
     listed = [
         {"destination": "/a", "type": "tmpfs", "source": "tmpfs", "options": ["mode=711"]},
@@ -138,7 +138,7 @@ def test_from_a_file(pyrunc, running, source, tmp_path, form):
 
 
 def test_all_or_none(pyrunc, running, source):
-    """Mounts attached before the one that fails are unmounted again."""
+    """Mounts that were attached before the failing one are unmounted again."""
     id, bundle = running
     (bundle.rootfs / "file").write_text("")
     listed = [
@@ -180,7 +180,7 @@ def test_refusals(pyrunc, running, mount, pointer):
 
 
 def test_path_that_leads_out(pyrunc, running, source, tmp_path):
-    """Links of the image are followed inside the container alone."""
+    """Links in the image are only followed inside the container."""
     id, bundle = running
     outside = source / "outside"
     outside.mkdir()
@@ -192,7 +192,7 @@ def test_path_that_leads_out(pyrunc, running, source, tmp_path):
 
 
 def test_user_namespace(pyrunc, make_bundle, source, no_leaks):
-    """A new tmpfs belongs to the container's root, and so do directories that are made; id-mapped sources are the container's."""
+    """A new tmpfs belongs to the container's root user, and so do created directories and id-mapped sources."""
     bundle = make_bundle({"/linux/namespaces": USERNS, "/linux/uidMappings": MAP, "/linux/gidMappings": MAP}, args=SLEEP)
     bundle.rootfs.parent.chmod(0o755)
     os.chown(bundle.rootfs, 100000, 100000)
@@ -208,7 +208,7 @@ def test_user_namespace(pyrunc, make_bundle, source, no_leaks):
     pyrunc.delete(id, "--force")
 
 
-def test_the_latest_of_two_goes_first(pyrunc, running, source):
+def test_the_latest_of_two_is_removed_first(pyrunc, running, source):
     id, _bundle = running
     for _ in range(2):
         assert add(pyrunc, id, source=source, destination="/a").code == 0
@@ -218,7 +218,7 @@ def test_the_latest_of_two_goes_first(pyrunc, running, source):
     assert "/a" not in points(pyrunc, id)
 
 
-def test_remove_takes_what_is_below_along(pyrunc, running, source):
+def test_remove_includes_mounts_below(pyrunc, running, source):
     id, _bundle = running
     add(pyrunc, id, type="tmpfs", source="tmpfs", destination="/a")
     add(pyrunc, id, source=source, destination="/a/b")
@@ -227,7 +227,7 @@ def test_remove_takes_what_is_below_along(pyrunc, running, source):
 
 
 @pytest.mark.parametrize("destination", ["/dev", "/never"])
-def test_remove_what_was_not_added(pyrunc, running, destination):
+def test_remove_a_mount_that_was_not_added(pyrunc, running, destination):
     id, _bundle = running
     before = points(pyrunc, id)
     result = pyrunc.call("mounts", "remove", id, destination)
@@ -243,8 +243,8 @@ def test_remove_a_file_without_mounts(pyrunc, running, tmp_path):
         assert result.code == 1 and "nothing to unmount" in result.err, result
 
 
-def test_remove_what_the_container_has_covered(pyrunc, running, source):
-    """Only the very mount that was added is unmounted; a container with CAP_SYS_ADMIN may have put another one on it."""
+def test_remove_a_mount_that_the_container_has_covered(pyrunc, running, source):
+    """Only the mount that was added is unmounted; a container with CAP_SYS_ADMIN may have mounted something on it."""
     id, _bundle = running
     add(pyrunc, id, source=source, destination="/a")
     admin = ("--cap", "CAP_SYS_ADMIN")
@@ -292,12 +292,12 @@ def test_table(pyrunc, running, source):
 
 
 def test_host_mount_namespace(pyrunc, make_bundle, source):
-    """Without its own mount namespace every mount would be the host's."""
+    """Without a separate mount namespace, every mount would appear on the host."""
     names = [{"type": "pid"}]
     changes = {"/linux/namespaces": names, "/mounts": harness.ABSENT, "/hostname": harness.ABSENT}
     bundle = make_bundle(changes, args=SLEEP)
     if os.statvfs(bundle.rootfs).f_flag & os.ST_NODEV:
-        pytest.skip("the bundles of this machine lie on a file system without devices")
+        pytest.skip("the bundles on this machine are on a file system without devices")
     id = pyrunc.started(bundle)
     before = harness.mounts("")
     assert add(pyrunc, id, source=source, destination="/a").code == 1
@@ -317,7 +317,7 @@ def test_unknown_container(pyrunc):
 
 
 def exchange(one, two, count):
-    """Swaps two names, again and again, in a separate process (the escape of CVE-2021-30465)."""
+    """Exchanges two names again and again in a separate process (the escape of CVE-2021-30465)."""
     import ctypes
 
     pid = os.fork()
@@ -330,8 +330,8 @@ def exchange(one, two, count):
 
 
 @pytest.mark.slow
-def test_names_that_are_swapped_meanwhile(pyrunc, running, source):
-    """Each time the mount is inside the container's root, or there is none; nothing is created or mounted outside."""
+def test_names_that_are_exchanged_at_the_same_time(pyrunc, running, source):
+    """Each time, the mount is inside the root of the container, or there is no mount; nothing is created or mounted outside."""
     id, bundle = running
     outside = source / "outside"
     (outside / "place").mkdir(parents=True)
@@ -353,8 +353,8 @@ def test_names_that_are_swapped_meanwhile(pyrunc, running, source):
     assert set(codes) <= {0, 1}
 
 
-def test_remove_takes_a_file_too(pyrunc, running, source, tmp_path):
-    """crun's form, `mounts remove ID FILE`, as for add; a destination of that name counts first."""
+def test_remove_accepts_a_file_too(pyrunc, running, source, tmp_path):
+    """crun's form `mounts remove ID FILE`, as for add; a destination of that name takes precedence."""
     id, _bundle = running
     file = tmp_path / "mounts.json"
     file.write_text(json.dumps({"mounts": [{"destination": "/a", "type": "bind", "source": str(source), "options": ["bind"]}]}))

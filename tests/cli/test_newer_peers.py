@@ -1,4 +1,4 @@
-"""What newer releases of other runtimes have corrected in themselves, and no other file looks at."""
+"""Mistakes that newer releases of other runtimes have corrected, unless another file tests them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def mapped(make_bundle: MakeBundle, changes: Json, args: Sequence[str], path: st
 
 
 def test_root_in_a_user_namespace_that_is_joined(runtime: Runtime, make_bundle: MakeBundle) -> None:
-    """runc 1.2.1: the set-up is done as the root of that namespace, so what it makes belongs to it."""
+    """runc 1.2.1: the setup runs as root of that namespace, so the files that it creates belong to that user."""
     owner = runtime.started(mapped(make_bundle, {}, harness.WAIT_FOR_TERM))
     path = "/proc/%d/ns/user" % runtime.state(owner)["pid"]
     changes = {"/process/cwd": "/made/by/the/runtime"}
@@ -42,9 +42,9 @@ def test_root_in_a_user_namespace_that_is_joined(runtime: Runtime, make_bundle: 
 
 
 def test_a_mask_that_can_not_be_reached(runtime: Runtime, make_bundle: MakeBundle) -> None:
-    """crun 1.29: EACCES is an error, for the path may be there."""
+    """crun 1.29: EACCES is an error, because the path may exist."""
     if runtime.name == "crun":
-        pytest.skip("crun before 1.29 leaves it out")
+        pytest.skip("crun before 1.29 skips it")
     for reached in (True, False):
         bundle = mapped(make_bundle, {"/linux/maskedPaths": ["/closed/secret"]}, ["/bin/true"])
         closed = bundle.rootfs / "closed"
@@ -58,7 +58,7 @@ def test_a_mask_that_can_not_be_reached(runtime: Runtime, make_bundle: MakeBundl
 
 @pytest.mark.parametrize("architectures", [harness.ABSENT, []])
 def test_a_filter_without_architectures(runtime: Runtime, make_bundle: MakeBundle, architectures: Json) -> None:
-    """runc 1.2: the native one counts, and calls are answered as with it."""
+    """runc 1.2: the native architecture is used, and calls are handled as if it were listed."""
     profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}]}
     if architectures is not harness.ABSENT:
         profile["architectures"] = architectures
@@ -68,6 +68,6 @@ def test_a_filter_without_architectures(runtime: Runtime, make_bundle: MakeBundl
 
 @pytest.mark.parametrize("kind", ["poststop", "poststart"])
 def test_the_status_of_run_is_the_program_s(pyrunc: Runtime, make_bundle: MakeBundle, kind: str) -> None:
-    """crun 1.27: whatever hooks do; but a failing poststart hook ends the container."""
+    """crun 1.27: hooks do not change it, except that a failing poststart hook ends the container."""
     hooks = {kind: [{"path": "/bin/%s" % ("false" if kind == "poststop" else "true")}]}
     assert pyrunc.run(make_bundle({"/hooks": hooks}, args=["/bin/sh", "-c", "exit 7"])).code == 7

@@ -1,4 +1,4 @@
-"""Warnings that a part of the config is left out: written without --debug, but only where no program reads the output as data."""
+"""Warnings that a part of the config is ignored: they are shown without --debug, but only where no program parses the output."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_of_exec(pyrunc: Runtime, lacking: harness.Bundle, tmp_path: pathlib.Pat
     assert AMBIENT in "\n".join(warnings(log))
 
 
-def test_not_for_errors_only(pyrunc: Runtime, lacking: harness.Bundle, tmp_path: pathlib.Path) -> None:
+def test_not_with_log_level_error(pyrunc: Runtime, lacking: harness.Bundle, tmp_path: pathlib.Path) -> None:
     log = tmp_path / "log"
     pyrunc.ok("create", "--bundle", lacking, pyrunc.new_id(), globals=["--log", log, "--log-level", "error"])
     assert log.read_text() == ""
 
 
-def test_never_where_a_caller_parses(pyrunc: Runtime, lacking: harness.Bundle, tmp_path: pathlib.Path) -> None:
-    """podman reads a JSON log as one object; others read standard error."""
+def test_never_where_a_caller_parses_the_output(pyrunc: Runtime, lacking: harness.Bundle, tmp_path: pathlib.Path) -> None:
+    """podman reads a JSON log as one object; other engines read standard error."""
     log = tmp_path / "log"
     for words in (["--log", log, "--log-format", "json"], []):
         id = pyrunc.new_id()

@@ -1,7 +1,7 @@
 """make deb and make install: the installed files run a container, and nothing is left after removal.
 
-The Debian package is installed by dpkg into the machine's own root, seen through a private mount namespace in which /usr, /etc and
-/var are overlays on the real ones and /run is empty: whatever is in the upper layers at the end was left behind.
+dpkg installs the Debian package into the root of this machine, in a private mount namespace in which /usr, /etc and /var are overlays on the
+real directories and /run is empty: whatever is in the upper layers at the end was left behind.
 """
 
 import os
@@ -29,7 +29,7 @@ cd "$WORK"
 for dir in usr etc var; do find "$dir.upper" ! -type d; done
 find /run -mindepth 1
 """
-# The package database and its log are dpkg's own; man-db's index is remade by its trigger.
+# The package database and its log belong to dpkg; a trigger of man-db updates its index.
 OWN = ("var.upper/lib/dpkg/", "var.upper/log/", "var.upper/cache/", "var.upper/lib/systemd/")
 
 pytestmark = pytest.mark.kernel
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.kernel
 
 @pytest.fixture
 def machine(scratch):
-    """machine(steps, **env) → the output of a shell script run on this machine, whose changes are discarded."""
+    """machine(steps, **env) → the output of a shell script on this machine; its changes are discarded."""
 
     def call(steps, **env):
         work = scratch / "machine"
@@ -55,7 +55,7 @@ def machine(scratch):
 
 
 def build():
-    """`make deb`: the path of the package. It is compressed in haste, which takes two seconds in place of nine."""
+    """`make deb`: the path of the package. Fast compression takes two seconds instead of nine."""
     env = {**os.environ, "DPKG_DEB_COMPRESSOR_LEVEL": "0"}
     done = subprocess.run(["make", "--silent", "deb"], cwd=harness.ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -84,7 +84,7 @@ def installed(*packages):
     return all(answer == "installed" for answer in answers)
 
 
-def test_package_is_as_debian_wants_it(deb):
+def test_package_follows_debians_rules(deb):
     assert field(deb, "Package") == "pyrunc" and "python3 (>= 3.11)" in field(deb, "Depends")
     listing = subprocess.run(["dpkg-deb", "--contents", deb], check=True, capture_output=True, text=True).stdout.splitlines()
     names = {line.split()[5]: line.split()[:2] for line in listing}
@@ -94,13 +94,13 @@ def test_package_is_as_debian_wants_it(deb):
     assert [mode for mode, _owner in names.values() if mode[0] != "l" and ("s" in mode or mode[8] == "w")] == []
 
 
-def test_package_is_built_the_same_twice(deb):
+def test_package_is_reproducible(deb):
     with open(deb, "rb") as one, open(build(), "rb") as other:
         assert one.read() == other.read()
 
 
-def test_package_installs_runs_and_goes(deb, machine, make_bundle):
-    """Its libraries are Debian's: the container has a seccomp filter, which the helper process compiles. No engine learns of it."""
+def test_package_installs_runs_and_is_removed(deb, machine, make_bundle):
+    """It uses libraries of Debian: the container has a seccomp filter, which the helper process compiles. It is not registered with any engine."""
     needs = [word.split()[0] for word in field(deb, "Depends").split(", ")]
     if not installed(*needs):
         pytest.skip("not installed: one of %s" % ", ".join(needs))
@@ -135,7 +135,7 @@ def test_package_installs_runs_and_goes(deb, machine, make_bundle):
 
 @pytest.mark.long
 def test_make_install_in_a_directory(scratch, make_bundle):
-    """DESTDIR and PREFIX: everything is below them, it runs where PREFIX says, and `make uninstall` leaves nothing."""
+    """DESTDIR and PREFIX: everything is below them, it runs from PREFIX, and `make uninstall` leaves nothing."""
     place = scratch / "destination"
     words = ["DESTDIR=%s" % place, "PREFIX=/opt/here"]
     done = subprocess.run(["make", "--silent", "install", *words], cwd=harness.ROOT, capture_output=True, text=True, timeout=600)

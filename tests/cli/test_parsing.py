@@ -5,13 +5,13 @@ import shutil
 import pytest
 
 COMMANDS = (
-    "checkpoint create delete events exec features kill list pause ps restore resume run spec start state update"  # runc's
+    "checkpoint create delete events exec features kill list pause ps restore resume run spec start state update"  # the spelling of runc
 ).split()
 OWN = "doctor plan seccomp trace validate".split()
 
 
 def test_global_option_forms(runtime):
-    """`--root DIR`, `--root=DIR` and the same with one dash: callers use all of them, cri-o passes `--root=DIR` as one word."""
+    """`--root DIR`, `--root=DIR` and the same with one dash: callers use all of them, and cri-o passes `--root=DIR` as one argument."""
     for words in (["--root", runtime.root], ["--root=" + runtime.root], ["-root", runtime.root], ["-root=" + runtime.root]):
         result = runtime.call(*words, "list", "-q", raw=True)
         assert (result.code, result.out, result.err) == (0, "", ""), result
@@ -26,7 +26,7 @@ def test_command_option_forms(runtime, bundle):
 
 @pytest.mark.parametrize("value, wanted", [("true", 0), ("1", 0), ("t", 0), ("false", 1), ("0", 1), ("f", 1)])
 def test_boolean_with_value(runtime, waiting, value, wanted):
-    """Go's flags take a value after `=` for a boolean. `--force=false` is no force: a running container is not deleted."""
+    """Go's flags accept a value after `=` for a boolean. `--force=false` means no force: a running container is not deleted."""
     id = runtime.started(waiting)
     assert runtime.call("delete", "--force=" + value, id).code == wanted
 
@@ -44,7 +44,7 @@ def test_global_booleans_with_value(runtime):
 
 
 def test_options_after_the_id(runtime, waiting):
-    """runc reorders them for most commands: `runc delete ID --force` works."""
+    """runc reorders them for most commands, so `runc delete ID --force` works."""
     id = runtime.started(waiting)
     runtime.ok("delete", id, "--force")
     id = runtime.new_id()
@@ -53,7 +53,7 @@ def test_options_after_the_id(runtime, waiting):
 
 
 def test_exec_keeps_options_of_the_program(runtime, waiting):
-    """For exec the first non-option word ends the options: `exec ID ls -l` passes -l to ls."""
+    """For exec, the first argument that is not an option ends the options: `exec ID ls -l` passes -l to ls."""
     id = runtime.started(waiting)
     assert runtime.ok("exec", id, "/bin/echo", "-n", "--tty", "--", "x").out == "--tty -- x"
 
@@ -78,7 +78,7 @@ def test_unknown_global_option(runtime):
 
 
 def test_no_abbreviations(runtime, bundle):
-    """`--bund` is not `--bundle`: what is a prefix of one option today may be of two tomorrow."""
+    """`--bund` is not `--bundle`: a prefix of one option today may be a prefix of two tomorrow."""
     result = runtime.call("create", "--bund", bundle, runtime.new_id())
     assert result.code == 1
     assert "flag provided but not defined: -bund" in result.out + result.err
@@ -91,7 +91,7 @@ def test_missing_option_argument(runtime):
 
 
 def test_probe_of_lsm_mount_context(runtime):
-    """podman finds out whether restore knows the option by leaving its argument out."""
+    """podman omits the argument of the option to find out whether restore supports it."""
     result = runtime.call("restore", "--lsm-mount-context")
     assert result.code != 0
     assert "flag needs an argument" in result.out + result.err
@@ -128,7 +128,7 @@ def test_help(runtime, words):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command(runtime, command):
-    """`checkpoint --help` with status 0 is how podman and cri-o find out that checkpoints are supported."""
+    """podman and cri-o know from status 0 of `checkpoint --help` that checkpoints are supported."""
     if command == "checkpoint" and not shutil.which("criu", path="/usr/sbin:/usr/bin"):
         pytest.skip("no criu on this machine")
     for words in ([command, "--help"], [command, "-h"]):
@@ -164,7 +164,7 @@ def test_help_touches_nothing(runtime, tmp_path):
         (["zzzzzz"], "No help topic for 'zzzzzz'; 'pyrunc --help' lists the commands"),
     ],
 )
-def test_what_was_probably_meant(pyrunc, argv, meant):
+def test_suggestions_for_misspelled_words(pyrunc, argv, meant):
     result = pyrunc.call(*argv, raw=True)
     assert result.code == 1 and meant in result.said, result
 
@@ -172,7 +172,7 @@ def test_what_was_probably_meant(pyrunc, argv, meant):
 @pytest.mark.parametrize(
     "word, hint", [("stop", "pyrunc kill"), ("rm", "pyrunc delete"), ("inspect", "pyrunc state"), ("pull", "no images")]
 )
-def test_words_of_docker(pyrunc, word, hint):
+def test_commands_of_docker(pyrunc, word, hint):
     result = pyrunc.call(word, "x", raw=True)
     assert result.code == 1 and hint in result.said, result
 
@@ -191,7 +191,7 @@ def test_suggestions_for_values(pyrunc, argv, meant):
 
 
 def test_global_options_may_follow_the_command(pyrunc, waiting, tmp_path):
-    """Where the command has no option of that name: `--debug`, `--root`; but `help` and `version` are questions about the command."""
+    """If the command has no option of that name: `--debug`, `--root`. But `--help` and `--version` are about the command."""
     id = pyrunc.create(waiting)
     found = pyrunc.call("state", "--root", pyrunc.root, id, raw=True)
     assert found.code == 0 and '"id": "%s"' % id in found.out

@@ -48,7 +48,7 @@ def test_pause_of_the_unknown(runtime):
 
 
 def test_kill_of_the_paused(runtime, live):
-    """SIGKILL takes effect: the cgroup is thawed after the signal. crun leaves the process frozen on version 1."""
+    """SIGKILL works: the cgroup is thawed after the signal. crun leaves the process frozen on version 1."""
     if runtime.name == "crun":
         pytest.skip("crun leaves it frozen on cgroup v1")
     runtime.ok("pause", live)
@@ -119,7 +119,7 @@ def test_spec_uses_tabs(runtime, tmp_path):
 
 
 def test_spec_can_be_run(runtime, make_bundle, no_leaks):
-    """The written config is a good one: with another program and without its terminal it runs."""
+    """The written config works: it runs with another program and without a terminal."""
     bundle = make_bundle()
     os.unlink(bundle.path / "config.json")
     runtime.ok("spec", "--bundle", bundle)
@@ -135,7 +135,7 @@ def test_spec_can_be_run(runtime, make_bundle, no_leaks):
 
 
 def test_features(runtime):
-    """One JSON document and nothing else: cri-o reads both streams as one."""
+    """One JSON document and nothing else: cri-o reads both streams together."""
     result = runtime.ok("features")
     assert result.err == ""
     found = json.loads(result.out)
@@ -149,7 +149,7 @@ def test_features(runtime):
     assert linux["cgroup"]["v1"] and linux["cgroup"]["v2"]
 
 
-def test_features_fit_the_schema(pyrunc):
+def test_features_match_the_schema(pyrunc):
     jsonschema = pytest.importorskip("jsonschema")
     from referencing import Registry
     from referencing.jsonschema import DRAFT4

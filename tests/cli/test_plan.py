@@ -17,7 +17,7 @@ def test_tree(pyrunc, make_bundle, no_leaks):
     assert text.startswith("plan of mine from %s\n\nprepare  host  " % bundle), text
     assert "/hostname" in text and "pids.max = 9\n" in text and "hush" not in text and "\x1b" not in text
     assert "uts.init_set" not in text and '"/proc proc from proc (nosuid,' in text
-    assert '"allow c 1:3 rwm"' in text and '"/dev/null c 1:3 mode 0666 owner 0:0"' in text, "short forms of what has many members"
+    assert '"allow c 1:3 rwm"' in text and '"/dev/null c 1:3 mode 0666 owner 0:0"' in text, "objects with many members are shortened"
     full = pyrunc.ok("plan", "--full", "--bundle", bundle, "mine").out
     assert "uts.init_set" in full and "prepare (host)\n" in full and "hush" not in full
 
@@ -68,7 +68,7 @@ def test_diff_with_another_config(pyrunc, bundle, no_leaks):
 def test_diff_with_another_bundle(pyrunc, make_bundle):
     same_place = {"/linux/cgroupsPath": make_bundle().config["linux"]["cgroupsPath"]}
     one, other = make_bundle(same_place), make_bundle(same_place)
-    assert pyrunc.ok("plan", "--bundle", one, "--diff", other).out == "", "where a bundle lies is no difference"
+    assert pyrunc.ok("plan", "--bundle", one, "--diff", other).out == "", "the path of the bundle is not a difference"
     assert planned(pyrunc, one, "--diff", other)["same"]
     other.patch({"/process/args": ["/bin/false"]})
     found = planned(pyrunc, one, "--diff", other, code=1)

@@ -1,6 +1,6 @@
-"""Files beside the launcher that are writable by others than root are never executed, whatever their names.
+"""Files next to the launcher that users other than root can write are never executed, whatever their names are.
 
-Each case has its control: the same files, writable only by root, are used.
+Each case has a control: the same files are used if only root can write them.
 """
 
 import os
@@ -22,7 +22,7 @@ LIBRARY = "lib/python3.13/site-packages"
 
 @pytest.fixture
 def prefix(tmp_path, static_launcher):
-    """bin/pyrunc, and beside it the package as files."""
+    """bin/pyrunc, and next to it the package as files."""
     tmp_path.chmod(0o755)
     (tmp_path / "bin").mkdir()
     shutil.copy(static_launcher, tmp_path / "bin/pyrunc")
@@ -33,7 +33,7 @@ def prefix(tmp_path, static_launcher):
 
 
 def marking(prefix):
-    """Code that leaves a mark, as root would."""
+    """Code that leaves a mark when it is executed."""
     return "open(%r, 'w').close()\n" % str(prefix / "mark")
 
 
@@ -81,7 +81,7 @@ def test_a_library(prefix, level, change):
 @pytest.mark.parametrize("level", ["bin/python3", "bin"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_interpreter_of_the_environment(prefix, level, change):
-    """That of a pip install in a virtual environment or in /opt, whatever its version. The helper runs in any case."""
+    """The interpreter of a pip install in a virtual environment or in /opt, whatever its version is. The helper always runs."""
     (prefix / "pyrunc").rename(prefix / LIBRARY / "pyrunc")
     (prefix / "bin/python3").write_text('#!/bin/sh\n: >%s\nexec /usr/bin/python3 "$@"\n' % (prefix / "mark"))
     (prefix / "bin/python3").chmod(0o755)
@@ -91,7 +91,7 @@ def test_the_interpreter_of_the_environment(prefix, level, change):
     assert "Traceback" not in done.stderr and "root must be specified" in done.stdout
 
 
-def test_a_library_behind_a_link_of_somebody(prefix):
+def test_a_library_behind_a_link_of_another_user(prefix):
     real = prefix / "elsewhere"
     real.mkdir()
     (real / "jsonschema.py").write_text(marking(prefix))
@@ -104,8 +104,8 @@ def test_a_library_behind_a_link_of_somebody(prefix):
 
 
 @pytest.mark.parametrize("name", ["pyrunc", "runc", "/nowhere/bin/pyrunc", "{}/other/bin/pyrunc"])
-def test_the_name_that_it_is_given_leads_nowhere(prefix, name):
-    """`exec -a NAME …/bin/pyrunc` finds the packages beside the link that was executed, and none beside NAME."""
+def test_argv_0_is_not_used_to_find_files(prefix, name):
+    """`exec -a NAME …/bin/pyrunc` finds the packages next to the executed link, and none next to NAME."""
     (prefix / "mine/bin").mkdir(parents=True)
     (prefix / "mine" / LIBRARY).mkdir(parents=True)
     (prefix / "mine/bin/pyrunc").symlink_to("../../bin/pyrunc")
@@ -120,7 +120,7 @@ def test_the_name_that_it_is_given_leads_nowhere(prefix, name):
 @pytest.mark.parametrize("level", ["pyrunc/cli.py", "pyrunc", LIBRARY])
 @pytest.mark.parametrize("change", ["not at all", "owned", "writable"])
 def test_the_package_of_the_plain_launcher(prefix, level, change):
-    """As the package beside it, or in a prefix."""
+    """The package is next to the launcher, or in a prefix."""
     shutil.copy(ROOT / "runtime/bin/pyrunc", prefix / "bin/pyrunc")
     if level == LIBRARY:
         shutil.rmtree(prefix / "pyrunc")
@@ -135,7 +135,7 @@ def test_the_package_of_the_plain_launcher(prefix, level, change):
 
 @pytest.mark.parametrize("launcher", ["compiled", "plain"])
 def test_a_checkout_of_the_launchers_owner(prefix, launcher):
-    """Root runs a developer's launcher: other files of the developer are no additional risk. Files of a third user are."""
+    """If root runs the launcher of a developer, other files of the developer are no additional risk. Files of a third user are."""
     if launcher == "plain":
         shutil.copy(ROOT / "runtime/bin/pyrunc", prefix / "bin/pyrunc")
         (prefix / "pyrunc/commands/version.py").write_text("def main(options, args):\n    %s    return 0\n" % marking(prefix))
@@ -145,7 +145,7 @@ def test_a_checkout_of_the_launchers_owner(prefix, launcher):
         words = ()
     for path in (prefix, *prefix.rglob("*")):
         os.chown(path, SOMEBODY, SOMEBODY)
-    (prefix / "pyrunc").chmod(0o775)  # the umask of systems that make a group for each user
+    (prefix / "pyrunc").chmod(0o775)  # as with the umask of systems that create a group for each user
     assert run(prefix, *words)[1] is True
     (prefix / "mark").unlink()
     for path in ("pyrunc/cli.py", "pyrunc/helper"):
@@ -160,7 +160,7 @@ def test_what_makes_a_path_untrusted(tmp_path):
     assert install_paths.untrusted(path) is None and install_paths.untrusted(path + "/../b/./nowhere") is None
     assert install_paths.untrusted("/tmp") is None, "sticky"
     (tmp_path / "a").chmod(0o1777)
-    assert install_paths.untrusted(path) is None, "sticky: what is root's in there cannot be replaced"
+    assert install_paths.untrusted(path) is None, "sticky: files of root in the directory cannot be replaced"
     (tmp_path / "a").chmod(0o777)
     assert install_paths.untrusted(path) == "everybody may write to %s" % (tmp_path / "a")
     (tmp_path / "a").chmod(0o755)

@@ -1,4 +1,4 @@
-"""`import pyrunc`: the examples of docs/python.md, the names and types, failures, threads, and that nothing is left behind."""
+"""`import pyrunc`: the examples in docs/python.md, names and types, failures, threads, and that nothing is left behind."""
 
 import ast
 import doctest
@@ -23,8 +23,8 @@ PYTHON = str(harness.ROOT / ".venv/bin/python")
 
 @pytest.fixture
 def rt(pyrunc):
-    """A Runtime of the Python face over the runtime under test and its state root; nothing of it is left after the test."""
-    gc.collect()  # a Runtime of an earlier test that nobody holds any more
+    """A Runtime of the Python API for the runtime under test and its state root; nothing of it is left after the test."""
+    gc.collect()  # a Runtime of an earlier test that is no longer referenced
     before = descriptors()
     found = api.Runtime(pyrunc.path, root=pyrunc.root)
     yield found
@@ -41,7 +41,7 @@ def new_id(pyrunc):
 
 
 def descriptors():
-    """Numbers and targets; the session's own memory files and pipes may come and go, those of the API may not."""
+    """Numbers and targets; memory files and pipes of the test session may come and go, those of the API may not."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -52,7 +52,7 @@ def descriptors():
 
 
 def keepers_and_zombies():
-    """The API's helper processes, and children that nobody has waited for."""
+    """The helper processes of the API, and children that were not waited for."""
     return [pid for pid in harness.children() if "keeper.py" in cmdline(pid) or harness.state_of(pid) == "Z"]
 
 
@@ -79,7 +79,7 @@ def test_the_names():
 
 
 def test_loading_is_lazy():
-    """The runtime itself loads the package with every command: nothing comes with it."""
+    """The runtime loads the package with every command, so importing it loads nothing else."""
     code = "import sys; before = set(sys.modules); import pyrunc; print(sorted(set(sys.modules) - before)); pyrunc.Runtime"
     done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "['pyrunc']\n"
@@ -111,11 +111,11 @@ def test_types(tmp_path):
     ], done
 
 
-def test_the_documentation_is_true(pyrunc, monkeypatch, scratch):
-    """All examples of docs/python.md, with its directories below /tmp replaced by this session's own."""
+def test_the_examples_in_the_documentation_work(pyrunc, monkeypatch, scratch):
+    """All examples in docs/python.md, with their directories below /tmp replaced by those of this session."""
     monkeypatch.setenv("PYRUNC", pyrunc.path)
     text = (harness.ROOT / "docs/python.md").read_text().replace("/tmp/pyrunc-example", str(scratch / "documented"))
-    text = text.replace('(bundle, "example"', '(bundle, "%s"' % pyrunc.new_id())  # its cgroup has that name
+    text = text.replace('(bundle, "example"', '(bundle, "%s"' % pyrunc.new_id())  # the cgroup has that name
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL)
     test = doctest.DocTestParser().get_doctest(text, {}, "python.md", "docs/python.md", 0)
     found = runner.run(test)
@@ -144,7 +144,7 @@ def test_pointers(tmp_path):
         made.set("", {})
 
 
-def test_a_temporary_bundle_goes():
+def test_a_temporary_bundle_is_removed():
     with api.Bundle.busybox(["/bin/true"]) as made:
         assert (made.rootfs / "bin/sh").is_symlink()
     assert not made.path.exists()
@@ -190,8 +190,8 @@ def test_streams(rt, make_bundle, new_id, tmp_path):
 
 
 @pytest.mark.parametrize("is_started, expected", [(True, (7, None)), (False, (137, 9))])
-def test_status_of_one_that_ended_long_ago(rt, make_bundle, new_id, is_started, expected):
-    """Nobody waited; its parent, the helper, took the status when it came."""
+def test_status_of_a_container_that_ended_long_ago(rt, make_bundle, new_id, is_started, expected):
+    """Nobody waited for it; the helper, its parent, has collected the status."""
     with rt.create(make_bundle(args=["/bin/sh", "-c", "exit 7"]), new_id()) as container, harness.Watched(container.pid()) as watched:
         if is_started:
             container.start()
@@ -210,7 +210,7 @@ def test_exec(rt, waiting, new_id):
         assert done == api.Completed(("/bin/sh", "-c", "pwd; id -u; echo $A; cat; exit 3"), 3, b"/tmp\n1000\nx=y z\nin", b"")
         with pytest.raises(api.ProgramFailed, match="status 4: why"):
             container.exec(["/bin/sh", "-c", "echo why >&2; exit 4"], check=True)
-        assert container.exec(["/bin/sh", "-c", "exit 255"]).status == 255  # the program's, not a failure of exec
+        assert container.exec(["/bin/sh", "-c", "exit 255"]).status == 255  # the status of the program, not a failure of exec
         with pytest.raises(TypeError):
             container.exec("ls")
 
@@ -254,8 +254,8 @@ def test_no_such_runtime(tmp_path, monkeypatch):
             rt.validate("/")
 
 
-def test_odd_words(rt, waiting, new_id):
-    """None of them harms the helper process or goes lost on the way."""
+def test_unusual_arguments(rt, waiting, new_id):
+    """None of them breaks the helper process or gets lost on the way."""
     with rt.create(waiting, new_id()).start() as container:
         (keeper,) = keepers_and_zombies()
         odd = ["a b", "", "-x", "ü\u2028", "\udcff", "$(id)", "'\"", "\n"]
@@ -295,7 +295,7 @@ def test_it_takes_too_long(rt, waiting, new_id, make_bundle, no_leaks):
 
 
 def test_a_create_that_hangs_is_undone(pyrunc, make_bundle, no_leaks):
-    """A hook that does not end: the caller's patience ends it, and nothing is left."""
+    """A hook does not end: after the caller's timeout it is killed, and nothing is left."""
     bundle = make_bundle({"/hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"]}]}})
     with api.Runtime(pyrunc.path, root=pyrunc.root, timeout=3) as rt:
         with pytest.raises(api.TimeoutExpired):
@@ -321,7 +321,7 @@ def test_the_helper_is_killed(rt, waiting, new_id):
         (other,) = keepers_and_zombies()
         assert other != keeper
         container.kill("KILL")
-        assert container.wait(harness.WATCHDOG).status in (137, None)  # its parent is another one now
+        assert container.wait(harness.WATCHDOG).status in (137, None)  # it has another parent now
 
 
 # ---- threads
@@ -329,7 +329,7 @@ def test_the_helper_is_killed(rt, waiting, new_id):
 
 @pytest.mark.slow
 def test_threads(rt, make_bundle, pyrunc, no_leaks):
-    """Eight threads, one Runtime: each creates its own containers, into which the others' files never leak."""
+    """Eight threads share a Runtime: each creates its own containers, and files of the other threads never leak into them."""
     bundles = [
         make_bundle(args=["/bin/sh", "-c", "echo %d; ls /proc/self/fd | wc -l; read x <&3; echo $x; exit %d" % (n, n)]) for n in range(8)
     ]
@@ -354,13 +354,13 @@ def test_threads(rt, make_bundle, pyrunc, no_leaks):
         thread.start()
     for thread in threads:
         thread.join(harness.WATCHDOG * 4)
-    # 0, 1, 2, the pipe, and the directory that ls reads
+    # 0, 1, 2, the pipe and the directory that ls reads
     assert found == {n: [(n, b"%d\n5\nthread %d\n" % (n, n))] * 3 for n in range(8)}
 
 
 @pytest.mark.slow
 def test_a_program_that_ends_without_closing(pyrunc, waiting, token):
-    """The helper goes with the program, whatever way it goes; its containers stay."""
+    """The helper ends with the program, however that ends; its containers stay."""
     code = (
         "import os, pyrunc, sys\n"
         "rt = pyrunc.Runtime(sys.argv[1], root=sys.argv[2])\n"
@@ -377,12 +377,12 @@ def test_a_program_that_ends_without_closing(pyrunc, waiting, token):
         with harness.Watched(int(done.stdout)) as watched:
             watched.wait()
     except ProcessLookupError:
-        pass  # it was quicker
+        pass  # it was faster
     assert pyrunc.status(id) == "running"
 
 
 def test_without_root(pyrunc, scratch):
-    """Bundle.busybox() asks who we are, and makes a rootless config."""
+    """Bundle.busybox() checks the current user and creates a rootless config."""
     root = scratch / "rootless-api"
     root.mkdir()
     os.chown(root, 1000, 1000)
@@ -397,11 +397,11 @@ def test_without_root(pyrunc, scratch):
             argv, capture_output=True, text=True, timeout=harness.WATCHDOG, user=1000, group=1000, extra_groups=[], cwd="/"
         )
     except PermissionError:
-        pytest.skip("uid 1000 may not execute the interpreter where it is")
+        pytest.skip("uid 1000 may not execute the interpreter in its directory")
     assert "status=6, stdout=b'0\\n'" in done.stdout and done.stdout.endswith(" []\n"), done
 
 
-# ---- the plugin of pytest
+# ---- the pytest plugin
 
 
 PLUGIN_TESTS = """
@@ -434,7 +434,7 @@ def test_the_plugin(pyrunc, tmp_path):
 
 @pytest.mark.long
 def test_installed(pyrunc, tmp_path):
-    """From a wheel in a separate environment: pytest finds the plugin by its entry point, the package finds its binary."""
+    """From a wheel in a separate environment: pytest finds the plugin through its entry point, and the package finds its binary."""
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "-q"]
     source = tmp_path / "source"
     shutil.copytree(
@@ -474,7 +474,7 @@ def test_the_plugin_is_an_entry_point():
 
 
 def test_stop(rt, make_bundle, new_id):
-    """The signal is enough for one that handles it; another one is killed; one that has ended says how."""
+    """The signal is enough for a program that handles it; another one is killed; one that has already ended returns its status."""
     polite = make_bundle(args=["/bin/sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"])
     with rt.create(polite, new_id(), capture=True).start() as container:
         _ready(container)
@@ -488,7 +488,7 @@ def test_stop(rt, make_bundle, new_id):
 
 
 def _ready(container):
-    """Waits for what the program writes first."""
+    """Waits for the first output of the program."""
     for _ in range(600):
         if container.stdout:
             return
@@ -507,7 +507,7 @@ def test_mounts_and_diff(rt, waiting, new_id, tmp_path):
 
 
 def test_asyncio(pyrunc, make_bundle, new_id, no_leaks):
-    """Output while it runs, events, a wait that is given up, and several containers at once."""
+    """Output while it runs, events, a cancelled wait, and several containers at once."""
     import asyncio
 
     bundles = [
@@ -545,7 +545,7 @@ def test_asyncio(pyrunc, make_bundle, new_id, no_leaks):
 
 
 def test_two_streams_of_events(pyrunc, make_bundle, new_id, no_leaks):
-    """Each ends by itself: what one gives back is its own."""
+    """Each of them ends separately and only releases its own resources."""
     import asyncio
 
     async def main():
@@ -564,7 +564,7 @@ def test_two_streams_of_events(pyrunc, make_bundle, new_id, no_leaks):
 
 
 def test_events(rt, make_bundle, new_id, no_leaks):
-    """They end with the container; an iterator that is closed ends its command; of a container that is not there they are an error."""
+    """They end with the container; closing an iterator ends its command; for an unknown container they are an error."""
     with rt.create(make_bundle({}, args=harness.WAIT_FOR_TERM), new_id()).start() as container:
         first = container.events(interval=0.01)
         assert next(first)["type"] == "stats"
@@ -578,7 +578,7 @@ def test_events(rt, make_bundle, new_id, no_leaks):
 
 
 def public(kind):
-    """{name: what it is} of a class and what its constructor sets."""
+    """{name: kind} of the attributes of a class, including those that its constructor sets."""
     found = {name: getattr(kind, name) for name in dir(kind) if name[:1] != "_"}
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind.__init__)))
     targets = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)]
@@ -590,8 +590,8 @@ def public(kind):
     ("kind", "twin", "more"), [("Runtime", "AsyncRuntime", set()), ("Container", "AsyncContainer", {"stdout_stream", "stderr_stream"})]
 )
 def test_attributes_and_methods(kind, twin, more):
-    """What is known is an attribute, what asks the runtime is a method; the asynchronous class has the same names, and a coroutine or an
-    asynchronous iterator for each method, with the same parameters. All of them are on the page."""
+    """Known values are attributes, and calls to the runtime are methods. The asynchronous class has the same names, with a coroutine or an
+    asynchronous iterator for each method and the same parameters. All of them are on the page."""
     names, others = public(getattr(api, kind)), public(getattr(api, twin))
     assert set(others) - set(names) == more and set(names) <= set(others)
     page = (harness.ROOT / "docs/python.md").read_text()
@@ -606,8 +606,8 @@ def test_attributes_and_methods(kind, twin, more):
         assert all(str(asked[1][word]) == str(parameter) for word, parameter in asked[0].items()), name
 
 
-def test_attributes_ask_nobody(tmp_path):
-    """Without a runtime on the machine they are there, and no helper process is started for them."""
+def test_attributes_need_no_runtime(tmp_path):
+    """They exist even without a runtime on the machine, and no helper process is started for them."""
     runtime = api.Runtime("/nonexistent/pyrunc", root=tmp_path)
     container = api.Container(runtime, "x", [])
     for one in (runtime, container):

@@ -1,4 +1,4 @@
-"""Commands on one id at the same time: each ends, with a known status and in one line, and nothing is left when the last has ended."""
+"""Commands on one id at the same time: each ends with a known status and one line, and nothing is left after the last one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 BUG = ("Traceback", "internal error", "please report")
-KNOWN = {0, 1, 2, 125, 126, 127, 137, 143, 255}  # exec's are also those of its program
+KNOWN = {0, 1, 2, 125, 126, 127, 137, 143, 255}  # exec also returns those of its program
 
 
 def commands(bundle: Bundle, id: str, source: str) -> list[tuple[object, ...]]:
@@ -53,7 +53,7 @@ def commands(bundle: Bundle, id: str, source: str) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.long) for n in range(2, 12))])
 @pytest.mark.bound(900)
 def test_commands_at_once(pyrunc: Runtime, make_bundle: MakeBundle, no_leaks: Traces, tmp_path: object, seed: int) -> None:
-    """Four callers that know nothing of each other."""
+    """Four callers that do not know about each other."""
     bundle, id, wrong = make_bundle(args=["/bin/sleep", "1000"]), pyrunc.new_id(), []
     (bundle.rootfs / "given").mkdir()
     done = dict.fromkeys(range(4), 0)
@@ -75,7 +75,7 @@ def test_commands_at_once(pyrunc: Runtime, make_bundle: MakeBundle, no_leaks: Tr
     pyrunc.call("resume", id)
     pyrunc.call("delete", "--force", id)
     assert not wrong, wrong
-    assert all(done.values()), "each caller has got something done"
+    assert all(done.values()), "at least one command of each caller has succeeded"
     assert not os.path.exists(os.path.join(pyrunc.root, id))
 
 
@@ -87,7 +87,7 @@ def not_well(result: Result) -> bool:
     )
 
 
-def test_what_counts_as_well() -> None:
+def test_the_check_of_results() -> None:
     bad = harness.Result(["x"], 1, "", "Traceback (most recent call last):\n")
     assert (
         not_well(bad) and not_well(harness.Result(["x"], -11, "", "")) and not not_well(harness.Result(["x"], 1, "", "create failed: no\n"))

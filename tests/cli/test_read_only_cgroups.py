@@ -1,4 +1,4 @@
-"""A host whose cgroup file systems are read-only, as in many containers: operations that need them say so, the rest works."""
+"""A host whose cgroup file systems are read-only, as in many containers: operations that need them say so, and all others work."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ def test_create(pyrunc, bundle, no_leaks):
     assert "cannot make the cgroup /sys/fs/cgroup/" in done.stderr and "it is mounted read-only (/linux/cgroupsPath" in done.stderr
 
 
-def test_of_one_that_runs(pyrunc, waiting):
+def test_commands_for_a_running_container(pyrunc, waiting):
     id = pyrunc.started(waiting)
     harness.until_processes(pyrunc, id)
     for words in (["pause", id], ["update", "--pids-limit", "5", id], ["exec", id, "/bin/true"]):
@@ -36,6 +36,6 @@ def test_of_one_that_runs(pyrunc, waiting):
 
 
 def test_without_cgroups(pyrunc, bundle):
-    """--cgroup-manager disabled needs none."""
+    """--cgroup-manager disabled does not need them."""
     done = read_only(pyrunc.argv("run", "--bundle", bundle, pyrunc.new_id(), globals=["--cgroup-manager", "disabled"]))
     assert (done.returncode, done.stderr) == (0, ""), done

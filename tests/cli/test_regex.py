@@ -20,7 +20,7 @@ def test_kill_by_regex(pyrunc, make_bundle):
         pyrunc.ok("kill", "--regex", "%s-[12]$" % prefix(pyrunc), "KILL")
         one.wait(), two.wait()
     assert [pyrunc.status(id) for id in ids] == ["stopped", "stopped", "running"]
-    pyrunc.ok("kill", "-r", ".*", "0")  # those that have ended are no failure
+    pyrunc.ok("kill", "-r", ".*", "0")  # containers that have stopped are not a failure
 
 
 @pytest.mark.kernel
@@ -29,7 +29,7 @@ def test_delete_by_regex(pyrunc, make_bundle):
     pyrunc.stopped(ids[0])
     result = pyrunc.call("delete", "--regex", "x.*-[123]$")
     assert result.code == 1 and result.err.count("\n") == 1 and ids[1] in result.err and "is not stopped" in result.err
-    assert sorted(harness.state_dirs(pyrunc.root)) == ids[1:], "the one that could be deleted was"
+    assert sorted(harness.state_dirs(pyrunc.root)) == ids[1:], "the stopped one was deleted"
     pyrunc.ok("delete", "--force", "--regex", "^%s" % prefix(pyrunc))
     assert harness.state_dirs(pyrunc.root) == set()
 
@@ -44,7 +44,7 @@ def test_no_match_and_no_expression(pyrunc, command):
 @pytest.mark.parametrize("option", ["--config", "--file", "-f"])
 @pytest.mark.kernel
 def test_config_by_another_name(pyrunc, make_bundle, tmp_path, option):
-    """A relative one starts at the caller's working directory, as with crun."""
+    """A relative name is relative to the caller's working directory, as with crun."""
     bundle = make_bundle(args=["/bin/echo", "from the bundle"])
     other = harness.patch(bundle.config, {"/process/args": ["/bin/echo", "from the file"]})
     (tmp_path / "other.json").write_text(json.dumps(other))
@@ -66,19 +66,19 @@ def test_spec_to_standard_output(pyrunc, tmp_path):
     assert json.loads(result.out)["ociVersion"] and os.listdir(tmp_path) == []
 
 
-def test_cgroup_manager_that_is_none(pyrunc, bundle):
+def test_unknown_cgroup_manager(pyrunc, bundle):
     for words in (["create", "--bundle", bundle, pyrunc.new_id()], ["plan", "--bundle", bundle]):
         result = pyrunc.call(*words, globals=("--cgroup-manager", "docker"))
         assert result.code == 1 and "invalid cgroup-manager: docker" in result.err
 
 
 @pytest.mark.kernel
-def test_cgroup_manager_is_stronger_than_systemd_cgroup(pyrunc, bundle):
+def test_cgroup_manager_overrides_systemd_cgroup(pyrunc, bundle):
     assert pyrunc.call("run", "--bundle", bundle, pyrunc.new_id(), globals=("--systemd-cgroup", "--cgroup-manager=cgroupfs")).code == 0
 
 
 @pytest.mark.parametrize(("kind", "path"), [("journald", "/run/systemd/journal/socket"), ("syslog", "/dev/log")])
-def test_log_where_nobody_listens(pyrunc, kind, path):
+def test_log_to_a_socket_without_a_listener(pyrunc, kind, path):
     if os.path.exists(path):
         pytest.skip("this machine has %s" % path)
     result = pyrunc.call("list", globals=("--log=%s:me" % kind,))

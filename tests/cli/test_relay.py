@@ -1,4 +1,4 @@
-"""Foreground run and exec: every byte arrives, control keys work, and the caller's terminal is restored."""
+"""run and exec in the foreground: every byte arrives, control keys work, and the caller's terminal is restored."""
 
 import fcntl
 import hashlib
@@ -36,12 +36,12 @@ def argv_of(runtime, make_bundle):
 
 
 def noise(size):
-    """Bytes of all values, the same each time."""
+    """Bytes of all values, always the same ones."""
     return random.Random(5).randbytes(min(size, MIB)) * max(1, size // MIB)
 
 
 def through(argv, data):
-    """What a process prints that is given `data` on a pipe."""
+    """The output of a process that gets `data` on a pipe."""
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def write():
@@ -66,7 +66,7 @@ def test_a_hundred_megabytes_through_pipes(argv_of, kind):
 @pytest.mark.parametrize("mib", [4, pytest.param(100, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_output_of_a_terminal(argv_of, kind, mib):
-    """What the program writes to a raw terminal: the runtime's standard output has each byte once, also the last ones before its end."""
+    """The program writes to a raw terminal: the runtime's standard output has each byte once, including the last ones before it exits."""
     argv = argv_of(kind, "stty raw -echo; i=0; while [ $i -lt %d ]; do cat /noise; i=$((i+1)); done" % mib)
     rootfs = bundle_of(argv)
     data = noise(MIB)
@@ -96,7 +96,7 @@ def test_input_of_a_terminal(argv_of, kind, mib):
 
 
 def bundle_of(argv):
-    """The rootfs of the container that an argv runs, or runs in."""
+    """The rootfs of the container that this argv runs, or that it runs in."""
     import json
     import pathlib
 
@@ -107,11 +107,11 @@ def bundle_of(argv):
     return pathlib.Path(json.loads(done.stdout)["rootfs"])
 
 
-# -- a terminal of our own -----------------------------------------------------------------------------------------------
+# -- with a terminal -----------------------------------------------------------------------------------------------------
 
 
 class Screen:
-    """A runtime on a new terminal; we hold the other end."""
+    """A runtime on a new terminal; the test holds the other end."""
 
     def __init__(self, argv, change=None):
         self.argv = argv
@@ -143,7 +143,7 @@ class Screen:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def end(self):
-        """Exit status; drains what is still to be read, so that nobody waits for us."""
+        """The exit status; also reads the remaining output, so that the process does not block."""
         while self.process.poll() is None:
             if select.select([self.master], [], [], 0.02)[0]:
                 self.seen += os.read(self.master, 65536)
@@ -176,7 +176,7 @@ def screen():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_line_ends(argv_of, screen, kind):
-    """The program's line feeds come as they are, like runc's; a terminal of the caller's adds the carriage returns, once."""
+    """Line feeds of the program arrive unchanged, as with runc; the caller's terminal adds carriage returns once."""
     argv = argv_of(kind, "echo one; echo two")
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=harness.WATCHDOG)
     assert (done.stdout, done.stderr) == (b"one\ntwo\n", b"")
@@ -195,9 +195,9 @@ KEYS = "trap 'echo INT-came' INT; trap 'echo TSTP-came' TSTP; trap 'echo QUIT-ca
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_keys_and_sizes(argv_of, screen, kind):
-    """^C, ^Z and ^\\ are the container's signals, not the runtime's; each new size gets in; ^D ends its input."""
-    # A signal just before `wait` (or read) runs its trap and leaves the shell waiting: so it waits for a second at most, and without a
-    # child that the keys would end or stop.
+    """^C, ^Z and ^\\ send signals to the container and not to the runtime; each new size is passed on; ^D ends the input."""
+    # A signal just before `wait` (or read) runs its trap, and the shell then waits: so it waits for a second at most, and has no child that
+    # the keys would end or stop.
     loop = "mkfifo /never; exec 3<>/never; while [ ! -e /over ]; do read -t 1 word <&3; done; "
     one = screen(argv_of(kind, loop.replace("while", KEYS + "while") + "echo next; cat; echo over; exit 7"))
     one.until("ready")
@@ -226,8 +226,8 @@ def unusual(settings):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ending", ["exit", "signal", "failure", "term"])
-def test_the_terminal_is_as_it_was(runtime, argv_of, screen, kind, ending):
-    """Whatever the settings were, and however it ends."""
+def test_the_terminal_is_restored(runtime, argv_of, screen, kind, ending):
+    """Whatever the settings were, and however the command ends."""
     script = {
         "exit": "exit 3",
         "signal": "[ $$ = 1 ] || kill -KILL $$; echo ready; sleep 1000",
@@ -250,8 +250,8 @@ def test_the_terminal_is_as_it_was(runtime, argv_of, screen, kind, ending):
 
 
 def test_a_runtime_that_is_killed(runtime, argv_of, screen):
-    """Nobody can restore the terminal then. The container goes on and is found, and the next one on this terminal changes back to what it
-    has found, no more."""
+    """Nothing can restore the terminal then. The container keeps running and can be found, and the next command on this terminal restores the
+    settings that it found."""
     one = screen(argv_of("run", "echo ready; exec sleep 1000"))
     one.until("ready")
     one.process.kill()
@@ -266,8 +266,8 @@ def test_a_runtime_that_is_killed(runtime, argv_of, screen):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_input_that_ends_is_no_end(argv_of, kind):
-    """Standard input is /dev/null and there is a terminal: the runtime continues, and sleeps while idle."""
+def test_the_end_of_input_does_not_end_it(argv_of, kind):
+    """Standard input is /dev/null and there is a terminal: the runtime keeps running, and sleeps while idle."""
     process = subprocess.Popen(argv_of(kind, "echo ready; read x; echo over"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     with process.stdout as out:
         assert out.readline().strip() == "ready"
@@ -284,7 +284,7 @@ def test_input_that_ends_is_no_end(argv_of, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nobody_reads_the_output(argv_of, kind):
-    """A closed reader does not end the container, which writes on."""
+    """If the reader closes the pipe, the container does not end and keeps writing."""
     argv = argv_of(kind, "stty raw; echo ready; read x; head -c 300000 /dev/zero; exit 4")
     process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert b"ready" in process.stdout.readline()
@@ -309,7 +309,7 @@ def test_signals_are_passed_on(argv_of, number):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ending", ["HUP", "own"])
 def test_a_terminal_that_is_hung_up(runtime, argv_of, screen, kind, ending):
-    """The other end of our terminal is gone: the program gets HUP, and when it lives on it is attended to its end. Nothing is left."""
+    """The other end of the terminal is gone: the program gets HUP; if it keeps running, the runtime waits for its end. Nothing is left."""
     on_hup = "exit 9" if ending == "HUP" else "came=1"
     one = screen(argv_of(kind, "trap '%s' HUP; echo ready; while [ -z $came ]; do sleep 0.05; done; exit 8" % on_hup))
     one.until("ready")
@@ -330,7 +330,7 @@ echo over $?"""
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_job_in_the_background(pyrunc, argv_of, screen, kind):
-    """It wants the terminal and is stopped as every such job; `fg` lets it go on, and the keys are the program's."""
+    """It needs the terminal and is stopped like any such job; `fg` continues it, and the program gets the keys."""
     one = screen(["/bin/bash", "-c", JOB, "job", *argv_of(kind, "echo ready; read word; echo $word came; exit 6")])
     one.until("it has stopped")
     one.until("ready")
@@ -341,8 +341,8 @@ def test_a_job_in_the_background(pyrunc, argv_of, screen, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_size_of_the_terminal_that_is_left(runtime, argv_of, screen, kind):
-    """Standard input is a file, the output a terminal: its size is the program's, from the beginning."""
+def test_the_size_of_the_only_terminal(runtime, argv_of, screen, kind):
+    """Standard input is a file and the output a terminal: the program has its size from the beginning."""
     argv = argv_of(kind, "stty size; exit 3")
     one = screen(["/bin/sh", "-c", 'stty rows 12 cols 34; "$@" < /dev/null', "sh", *argv])
     one.until("12 34")
@@ -351,8 +351,8 @@ def test_the_size_of_the_terminal_that_is_left(runtime, argv_of, screen, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stream", ["pipe", "terminal"])
-def test_a_reader_that_stalls_keeps_nobody_from_ending_it(runtime, make_bundle, kind, stream):
-    """Nobody reads the program's output: kill and delete work all the same, and the command exits on a signal."""
+def test_a_stalled_reader_does_not_prevent_kill_and_delete(runtime, make_bundle, kind, stream):
+    """Nobody reads the output of the program: kill and delete still work, and the command exits on a signal."""
     reader, writer = os.pipe() if stream == "pipe" else os.openpty()
     script = ["/bin/sh", "-c", "yes"]
     if kind == "run":
@@ -363,7 +363,7 @@ def test_a_reader_that_stalls_keeps_nobody_from_ending_it(runtime, make_bundle, 
         argv = runtime.argv("exec", "--tty", id, *script)
     command = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE)
     select.select([reader], [], [], harness.WATCHDOG)
-    while select.select([], [writer], [], 0.2)[1]:  # until it is full, and stays so
+    while select.select([], [writer], [], 0.2)[1]:  # until it is full and stays full
         continue
     if kind == "run":
         runtime.kill(id)

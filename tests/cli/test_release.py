@@ -1,4 +1,4 @@
-"""make release: the contents of dist/, and that a second build in another directory by another user is identical bit for bit."""
+"""make release: the contents of dist/, and a second build by another user in another directory gives identical bits."""
 
 import email
 import hashlib
@@ -30,7 +30,7 @@ def release(tree, out, *words, **how):
 
 @pytest.fixture(scope="module")
 def dist(scratch):
-    """The directory that a release of this machine's processor was made in."""
+    """The directory in which a release for this machine's processor was built."""
     out = scratch / "dist"
     done = release(harness.ROOT, out)
     if done.returncode and ("is missing" in done.stderr or "not installed" in done.stderr or "no licence text" in done.stderr):
@@ -62,7 +62,7 @@ def test_it_is_static_and_names_its_parts(dist):
     assert "PYTHON SOFTWARE FOUNDATION LICENSE" in text and "GNU LESSER GENERAL PUBLIC LICENSE" in text
 
 
-def test_tarball_installs_and_goes(dist, scratch):
+def test_tarball_installs_and_uninstalls(dist, scratch):
     with tarfile.open(dist / (program(dist).name + ".tar.gz")) as tar:
         assert {member.mtime for member in tar} == {1700000000} and {member.uname for member in tar} == {"root"}
         tar.extractall(scratch / "unpacked", filter="data")
@@ -75,7 +75,7 @@ def test_tarball_installs_and_goes(dist, scratch):
     assert [path for path in prefix.rglob("*") if path.is_file()] == []
 
 
-# As a user of Alpine or of a machine without packages: busybox and nothing else.
+# As on Alpine or a machine without packages: only busybox.
 INSTALLED_BY_BUSYBOX = """\
 set -e
 cd /root
@@ -109,7 +109,7 @@ def test_the_tarball_in_a_root_of_busybox(dist, scratch):
     shutil.rmtree(root)
 
 
-# --- recipes of other distributions
+# --- recipes for other distributions
 
 LAID_OUT = {
     "usr/bin/pyrunc",
@@ -160,7 +160,7 @@ def test_shell_of_the_recipes(recipes):
 
 
 def test_the_recipe_of_alpine(recipes, scratch):
-    """What abuild does with it, in busybox's shell: abuild itself is not in Debian."""
+    """The steps of abuild, in the shell of busybox, because Debian does not have abuild."""
     work = scratch / "abuild"
     argv = ["/bin/busybox", "sh", "-c", ABUILD, "sh", ARCH, work]
     done = subprocess.run(argv, cwd=recipes, capture_output=True, text=True, timeout=harness.WATCHDOG)
@@ -170,7 +170,7 @@ def test_the_recipe_of_alpine(recipes, scratch):
     shutil.copytree(recipes, other)
     with open(other / (program(other).name + ".tar.gz"), "ab") as file:
         file.write(b"x")
-    assert subprocess.run(argv, cwd=other, capture_output=True).returncode != 0, "another tarball is not taken"
+    assert subprocess.run(argv, cwd=other, capture_output=True).returncode != 0, "a different tarball is refused"
 
 
 def test_the_recipe_of_arch(recipes, scratch):
@@ -184,16 +184,23 @@ def test_the_recipe_of_arch(recipes, scratch):
         os.chown(path, NOBODY, NOBODY)
     harness.open_to_all(work)
     env = {"PATH": "/usr/bin:/bin", "HOME": str(work)}
-    argv = ["setpriv", "--reuid=%d" % NOBODY, "--regid=%d" % NOBODY, "--clear-groups", "makepkg", "--nodeps"]  # it refuses root
+    argv = [
+        "setpriv",
+        "--reuid=%d" % NOBODY,
+        "--regid=%d" % NOBODY,
+        "--clear-groups",
+        "makepkg",
+        "--nodeps",
+    ]  # makepkg refuses to run as root
     done = subprocess.run(argv, cwd=work, env=env, capture_output=True, text=True, timeout=MINUTES, start_new_session=True)
     made = list(work.glob("*.pkg.tar*"))
     assert done.returncode == 0 and len(made) == 1, done
     listed = subprocess.run(["bsdtar", "tf", made[0]], capture_output=True, text=True, check=True).stdout.split()
-    assert {name.removesuffix(".gz") for name in listed} >= LAID_OUT, "it compresses manual pages"
+    assert {name.removesuffix(".gz") for name in listed} >= LAID_OUT, "makepkg compresses manual pages"
 
 
 def test_the_rpm(recipes, scratch):
-    """Installed into a separate root and removed again, it leaves nothing behind; packaging does not change the executable."""
+    """Installed into a separate root and removed again, it leaves nothing; packaging does not change the executable."""
     found = list(recipes.glob("*.rpm"))
     if not found:
         pytest.skip("this machine has no rpmbuild (Debian: rpm)")
@@ -209,7 +216,7 @@ def test_the_rpm(recipes, scratch):
 
 
 def wheel_is_what_its_name_says(wheel, pip, scratch):
-    """auditwheel finds nothing that an older C library lacks; pip takes it for each C library; its metadata is valid and complete."""
+    """auditwheel finds nothing that an older C library lacks; pip accepts it for each C library; its metadata is valid and complete."""
     if importlib.util.find_spec("auditwheel"):
         done = subprocess.run([sys.executable, "-m", "auditwheel", "show", wheel], capture_output=True, text=True)
         assert "requires no external shared libraries" in done.stdout and "references no external versioned symbols" in done.stdout, done
@@ -231,7 +238,7 @@ def wheel_is_what_its_name_says(wheel, pip, scratch):
 
 
 def test_a_wheel_and_an_sdist(dist, scratch):
-    """pip installs the compiled launcher, the Python API and the pages; the same bytes twice."""
+    """pip installs the compiled launcher, the Python API and the manual pages; two builds have the same bytes."""
     before = None
     for _ in range(2):
         argv = ["/usr/bin/python3", "-B", harness.ROOT / "tools/wheels.py", dist]

@@ -1,6 +1,6 @@
-"""Rough use: full or closed streams, a removed working directory, few descriptors, odd roots, empty options.
+"""Unusual conditions: full or closed streams, a removed working directory, few descriptors, unusual roots, empty options.
 
-Requirements for each: a failing exit status, one line with a remedy, and nothing left behind."""
+Each must give a failing exit status and one line with a remedy, and leave nothing behind."""
 
 import json
 import os
@@ -24,7 +24,7 @@ PRINTING = [
 
 
 @pytest.mark.parametrize("words", PRINTING)
-def test_output_that_is_full(pyrunc, words):
+def test_output_to_a_full_device(pyrunc, words):
     with open("/dev/full", "w") as full:
         done = subprocess.run(pyrunc.argv(*words), stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
@@ -33,7 +33,7 @@ def test_output_that_is_full(pyrunc, words):
 
 
 @pytest.mark.parametrize("words", [["run", "x"], ["create", "--bundle", "rel", "x"], ["validate"], ["exec", "--process", "rel", "x"]])
-def test_a_working_directory_that_is_gone(pyrunc, tmp_path, words):
+def test_a_removed_working_directory(pyrunc, tmp_path, words):
     gone = tmp_path / "gone"
     gone.mkdir()
     result = pyrunc.call(*words, cwd=gone, preexec_fn=lambda: os.rmdir(gone))
@@ -41,14 +41,14 @@ def test_a_working_directory_that_is_gone(pyrunc, tmp_path, words):
     assert "getwd: no such file or directory; the working directory no longer exists" in result.said
 
 
-def test_absolute_paths_do_without_a_working_directory(runtime, bundle, tmp_path):
+def test_absolute_paths_need_no_working_directory(runtime, bundle, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
     assert runtime.call("run", "--bundle", bundle, runtime.new_id(), cwd=gone, preexec_fn=lambda: os.rmdir(gone)).code == 0
 
 
 def fewest(pyrunc):
-    """The plain launcher's interpreter needs some to begin with."""
+    """The number to start with: the interpreter of the plain launcher needs some descriptors itself."""
     with open(pyrunc.path, "rb") as file:
         return 3 if file.read(4) == b"\x7fELF" else 12
 
@@ -58,7 +58,7 @@ def few(count):
 
 
 def test_few_descriptors(pyrunc, bundle, no_leaks):
-    """Wherever they run out, nothing is left, and the sentence says so."""
+    """Wherever they run out, nothing is left, and the error message says so."""
     done = []
     for count in range(fewest(pyrunc), 48):
         result = pyrunc.call("run", "--bundle", bundle, pyrunc.new_id(), preexec_fn=few(count))
@@ -70,7 +70,7 @@ def test_few_descriptors(pyrunc, bundle, no_leaks):
 
 
 def test_few_descriptors_for_start(pyrunc, waiting, no_leaks):
-    """It has not started it, or it has: never both."""
+    """Either it has started the container, or it reports a failure and has not."""
     for count in range(fewest(pyrunc), 16):
         id = pyrunc.create(waiting)
         result = pyrunc.call("start", id, preexec_fn=few(count))
@@ -78,7 +78,7 @@ def test_few_descriptors_for_start(pyrunc, waiting, no_leaks):
         pyrunc.delete(id, "--force")
 
 
-def test_root_without_rights(pyrunc, bundle, no_leaks):
+def test_root_without_permission(pyrunc, bundle, no_leaks):
     argv = ["/usr/bin/setpriv", "--bounding-set=-sys_admin", *pyrunc.argv("run", "--bundle", bundle, pyrunc.new_id())]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "operation not permitted" in done.stderr and "namespaces take CAP_SYS_ADMIN" in done.stderr
@@ -87,14 +87,14 @@ def test_root_without_rights(pyrunc, bundle, no_leaks):
 # -- the state root
 
 
-def test_a_root_that_links_to_nothing(pyrunc, bundle, tmp_path):
+def test_a_root_that_is_a_dangling_link(pyrunc, bundle, tmp_path):
     pyrunc.root = str(tmp_path / "link")
     os.symlink(tmp_path / "nothing", pyrunc.root)
     result = pyrunc.call("create", "--bundle", bundle, pyrunc.new_id())
     assert result.code == 1 and "cannot open the state root %s: it is a link to nothing" % pyrunc.root in result.said
 
 
-def test_a_root_that_is_full(pyrunc, bundle, tmp_path, no_leaks):
+def test_a_root_on_a_full_disk(pyrunc, bundle, tmp_path, no_leaks):
     root = tmp_path / "full"
     root.mkdir()
     done = os.system("mount -t tmpfs -o size=4k,mode=700 full %s && cat /dev/zero > %s/file 2>/dev/null" % (root, root))
@@ -105,7 +105,7 @@ def test_a_root_that_is_full(pyrunc, bundle, tmp_path, no_leaks):
         assert result.code == 1, (done, result)
         assert "cannot write %s/%s: no space left on device" % (root, id) in result.said and "is the disk full?" in result.said
         assert os.listdir(root) == ["file"]
-        assert pyrunc.ok("list").err == "", "a file is no container"
+        assert pyrunc.ok("list").err == "", "a file is not a container"
     finally:
         assert os.system("umount %s" % root) == 0
 
@@ -117,8 +117,8 @@ def test_an_empty_root(pyrunc):
 # -- options
 
 
-def test_empty_options_are_none(runtime, waiting):
-    """Scripts hand in variables that are not set: each of these is as if it were not there."""
+def test_empty_options_count_as_absent(runtime, waiting):
+    """Scripts pass variables that are not set: each of these options counts as absent."""
     id = runtime.started(waiting)
     for words in (["--cwd", ""], ["--process", ""], ["--cgroup", ""], ["--user", ""]):
         assert runtime.ok("exec", *words, id, "/bin/sh", "-c", "id -u; pwd").out == "0\n/\n"
@@ -126,12 +126,12 @@ def test_empty_options_are_none(runtime, waiting):
     assert runtime.call("list", "-q", globals=("--log-format", "", "--log", "")).code == 0
 
 
-def test_empty_paths_are_none(runtime, bundle, tmp_path):
+def test_empty_paths_count_as_absent(runtime, bundle, tmp_path):
     runtime.ok("run", "--pid-file", "", "--console-socket", "", "--bundle", bundle, runtime.new_id(), cwd=tmp_path)
 
 
-def test_a_pid_file_that_is_none(pyrunc, bundle, waiting, tmp_path, no_leaks):
-    """A device or a fifo is written, and stays what it is; so is our own standard output, by each of its names."""
+def test_a_pid_file_that_is_not_a_file(pyrunc, bundle, waiting, tmp_path, no_leaks):
+    """A device or a fifo is written to and not replaced; so is standard output, under each of its names."""
     null, fifo = tmp_path / "null", harness.fifo(tmp_path / "fifo")
     os.mknod(null, 0o020666, os.makedev(1, 3))
     listening = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -169,20 +169,20 @@ def test_joined_short_options(pyrunc):
     assert result.said == "flag provided but not defined: -td; short options can't be combined: -t -d; see 'pyrunc exec --help'"
 
 
-def test_help_of_what_is_not_there(runtime):
+def test_help_of_an_unknown_command(runtime):
     result = runtime.call("help", "bogus", raw=True)
     assert result.code != 0 and "No help topic for 'bogus'" in result.err
     assert runtime.call("h", raw=True).code == 0
 
 
-def test_rootless_takes_three_words(runtime, bundle):
+def test_rootless_has_three_values(runtime, bundle):
     for word, code in (("auto", 0), ("false", 0), ("", 0), ("perhaps", 1)):
         assert runtime.call("run", "--bundle", bundle, runtime.new_id(), globals=("--rootless", word)).code == code, word
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 def test_log_to_a_stream(runtime, name):
-    """/dev/stderr is runc's default for --log, and a link."""
+    """/dev/stderr, which is a link, is runc's default for --log."""
     result = runtime.call("state", "none", globals=("--log", "/dev/" + name, "--log-format", "json"))
     assert result.code == 1
     text = result.out if name == "stdout" else result.err
@@ -191,7 +191,7 @@ def test_log_to_a_stream(runtime, name):
     assert runtime.call("list", "-q", globals=("--log", "/dev/" + name)).code == 0
 
 
-def test_files_that_are_not_there_have_their_own_remedies(pyrunc, waiting, tmp_path, no_leaks):
+def test_each_missing_file_has_its_own_remedy(pyrunc, waiting, tmp_path, no_leaks):
     missing = tmp_path / "none" / "file"
     result = pyrunc.call("create", "--pid-file", missing, "--bundle", waiting, pyrunc.new_id())
     assert result.code == 1 and "give --pid-file a path in a directory that exists" in result.said, result
@@ -199,14 +199,14 @@ def test_files_that_are_not_there_have_their_own_remedies(pyrunc, waiting, tmp_p
     assert result.code == 1 and "%s: no such file or directory; give a bundle" % missing in result.said, result
 
 
-def test_a_process_file_that_is_not_there_is_named(pyrunc, waiting, tmp_path):
+def test_a_missing_process_file_is_named(pyrunc, waiting, tmp_path):
     id = pyrunc.started(waiting)
     result = pyrunc.call("exec", "--process", "none.json", id, cwd=tmp_path)
     assert (result.code, result.said) == (255, "exec failed: open %s/none.json: no such file or directory" % tmp_path)
 
 
 def test_a_process_from_a_pipe(runtime, waiting):
-    """`exec --process <(…)`: a pipe that the caller has opened for us is read to its end. Any other fifo is refused, as nobody may write."""
+    """`exec --process <(…)`: a pipe that the caller has opened is read to its end. Any other fifo is refused, because it may have no writer."""
     id = runtime.started(waiting)
     process = {"args": ["/bin/sh", "-c", "echo $A"], "env": ["A=piped", "PATH=/bin"], "cwd": "/", "user": {"uid": 0, "gid": 0}}
     reading, writing = os.pipe()
@@ -218,7 +218,7 @@ def test_a_process_from_a_pipe(runtime, waiting):
         os.close(reading)
 
 
-# -- what others see
+# -- output of ps and list
 
 
 def test_ps_has_a_name_for_a_waiting_init(runtime, waiting):
@@ -228,7 +228,7 @@ def test_ps_has_a_name_for_a_waiting_init(runtime, waiting):
 
 
 def test_columns_of_the_list(runtime, waiting):
-    """Three blanks at least between two columns, as Go's tabwriter puts them."""
+    """There are at least three blanks between two columns, as from Go's tabwriter."""
     id = runtime.create(waiting)
     head, row = runtime.ok("list").out.splitlines()[:2]
     at = head.index("CREATED")

@@ -1,4 +1,4 @@
-"""spec --profile: each profile is valid, is explained property by property, and runs: as root, and as an ordinary user if meant for one."""
+"""spec --profile: each profile is valid, is explained property by property, and runs as root, or as an ordinary user if meant for one."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def document(pyrunc, *words):
     return json.loads(pyrunc.ok("spec", "--file", "-", *words).out)
 
 
-def test_without_a_profile_it_is_as_ever(pyrunc):
+def test_without_a_profile_nothing_changes(pyrunc):
     assert document(pyrunc)["hostname"] == "pyrunc" and "seccomp" not in document(pyrunc)["linux"]
 
 
@@ -26,7 +26,7 @@ def test_without_a_profile_it_is_as_ever(pyrunc):
 def test_valid(pyrunc, name, scratch):
     bundle = scratch / ("profile-" + name)
     (bundle / "rootfs/bin").mkdir(parents=True, exist_ok=True)
-    (bundle / "rootfs/bin/sh").touch()  # --strict wants the program, too
+    (bundle / "rootfs/bin/sh").touch()  # --strict also requires the program
     pyrunc.ok("spec", "--profile", name, "--bundle", bundle)
     result = pyrunc.call("validate", "--strict", "--format", "json", bundle)
     assert json.loads(result.out)["problems"] == [], result
@@ -41,10 +41,10 @@ def test_explained(pyrunc, name):
     told = {row["pointer"] for row in found["properties"]}
     for row in found["properties"]:
         assert row["what"] and glossary.canonical(row["pointer"]), row
-    for top, value in made.items():  # nothing is left out
+    for top, value in made.items():  # no property is left out
         assert "/" + top in told or all(any(p.startswith("/%s/%s" % (top, key)) for p in told) for key in value), top
     _document, reasons = profiles.config(name)
-    assert set(reasons) <= told, "reasons for what is not there: %s" % (set(reasons) - told)
+    assert set(reasons) <= told, "reasons for properties that do not exist: %s" % (set(reasons) - told)
     text = pyrunc.ok("spec", "--profile", name, "--explain").out
     assert text.startswith(profiles.ABOUT[name] + "\n") and "\x1b" not in text and all(why in text for why in reasons.values())
 
@@ -61,7 +61,7 @@ def test_wrong_usage(pyrunc, words):
 
 
 def seen(pyrunc, make_bundle, name):
-    """What a program sees in the profile: its lines."""
+    """The output lines of a program that runs with the profile."""
     made = document(pyrunc, "--profile", name)
     made["process"].update(terminal=False, args=["/bin/sh", "-c", LOOK])
     bundle = make_bundle()

@@ -40,7 +40,7 @@ def test_start_of_the_stopped(runtime, waiting):
 
 
 def test_start_after_init_was_killed(runtime, waiting):
-    """It fails and does not wait for a process that is no more."""
+    """It fails and does not wait for a process that no longer exists."""
     id = runtime.create(waiting)
     runtime.stopped(id)
     result = runtime.call("start", id)
@@ -49,7 +49,7 @@ def test_start_after_init_was_killed(runtime, waiting):
 
 
 def test_concurrent_starts(pyrunc, waiting):
-    """Of eight at once one succeeds and seven fail, none hangs (one of runc's does)."""
+    """Of eight at the same time, one succeeds, seven fail and none hangs (with runc, one does)."""
     id = pyrunc.create(waiting)
     calls = [subprocess.Popen(pyrunc.argv("start", id), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(8)]
     codes = sorted(call.wait(harness.WATCHDOG) for call in calls)
@@ -69,8 +69,8 @@ def test_start_without_path(runtime, waiting):
 
 BROKEN = {"garbage": b"\x7fELF nonsense", "script": b"#!/nowhere/sh\n", "true": b"#!/bin/sh\n"}
 
-# What is done between create and start, the program, hooks, what start says here, and the state that it leaves here and with runc and
-# crun, which report success where it is not "created" that start wants. None: nothing is left, nor a cgroup.
+# The action between create and start, the program, hooks, the error of start, and the state that is left here and with runc and crun, which
+# report success if the container is not "created" as start requires. None: nothing is left, not even a cgroup.
 FAILURES = {
     "no known format": (None, "garbage", {}, "exec format error", None, "stopped"),
     "no interpreter": (None, "script", {}, "no such file or directory", None, "stopped"),
@@ -83,8 +83,8 @@ FAILURES = {
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_what_a_failed_start_leaves(runtime, make_bundle, token, no_leaks, name):
-    """Nothing, or no more than runc and crun leave: engines may take the error for the end of it (podman), or delete the container. One that was
-    not waiting is left as it is: the specification wants no effect on it."""
+    """Nothing is left, or no more than with runc and crun: engines may treat the error as the end of the container (podman), or delete it. A
+    container that was not waiting is not changed, as the specification requires."""
     meanwhile, program, hooks, words, left, theirs = FAILURES[name]
     changes = {"/hooks": {kind: [{"path": "/bin/sh", "args": ["sh", "-c", "exit %d" % status]}] for kind, status in hooks.items()}}
     bundle = make_bundle(changes, args=["/bin/program"])
@@ -143,7 +143,7 @@ def test_run_ends_with_128_and_the_signal(runtime, make_bundle, name, no_leaks):
 
 
 def test_run_of_a_killed_container(runtime, make_bundle, no_leaks):
-    """Killed from outside while run waits: 137."""
+    """It is killed from outside while run waits: the status is 137."""
     gate = None
     bundle = make_bundle(args=["/bin/sh", "-c", "echo up > /gate; sleep 1000"])
     gate = harness.fifo(bundle.rootfs / "gate")
@@ -190,7 +190,7 @@ def test_run_detach(runtime, waiting, tmp_path):
 def test_run_keep(runtime, bundle):
     """buildkit: `run --keep`, then a plain `delete`."""
     if runtime.name == "crun":
-        pytest.skip("crun 1.21 knows --keep in another form")
+        pytest.skip("crun 1.21 has --keep in another form")
     id = runtime.new_id()
     runtime.ok("run", "--keep", "--bundle", bundle, id)
     assert runtime.status(id) == "stopped"
@@ -209,8 +209,8 @@ def test_run_error_is_1(runtime, make_bundle, no_leaks):
     assert "executable file not found in $PATH" in result.err
 
 
-def test_run_reaps_what_the_container_leaves(runtime, make_bundle, no_leaks):
-    """Without a pid namespace children of the program survive it; run is the subreaper and the cgroup is emptied."""
+def test_run_reaps_processes_that_the_container_leaves(runtime, make_bundle, no_leaks):
+    """Without a pid namespace, children of the program survive it; run is the subreaper, and the cgroup is emptied."""
     namespaces = [{"type": t} for t in ("network", "ipc", "uts", "mount")]
     bundle = make_bundle({"/linux/namespaces": namespaces}, args=["/bin/sh", "-c", "sleep 1000 & exit 3"])
     result = runtime.run(bundle)
@@ -222,7 +222,7 @@ def test_run_no_subreaper(runtime, bundle):
 
 
 def test_run_closed_output(runtime, make_bundle):
-    """A reader that goes away: the program gets SIGPIPE or an error as it would without a runtime; no trace of our own."""
+    """If the reader goes away, the program gets SIGPIPE or an error, as without a runtime; the runtime prints no traceback."""
     bundle = make_bundle(args=["/bin/sh", "-c", "yes | head -n 100000; exit 5"])
     process = subprocess.Popen(
         runtime.argv("run", "--bundle", bundle, runtime.new_id()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -235,7 +235,7 @@ def test_run_closed_output(runtime, make_bundle):
 
 
 def test_exit_statuses_are_never_126_or_127(pyrunc, make_bundle):
-    """Those belong to shells; docker and podman make their own out of the words."""
+    """Those belong to shells; docker and podman derive them from the error message."""
     for args in (["nosuch"], ["/etc/passwd"], ["/tmp"]):
         assert pyrunc.run(make_bundle(args=args)).code == 1
 
@@ -247,7 +247,7 @@ def test_environment_of_the_caller_stays_outside(runtime, make_bundle):
 
 
 def test_environment_of_the_waiting_init(runtime, waiting):
-    """/proc/PID/environ of a created container shows nothing of the caller (crun's does)."""
+    """/proc/PID/environ of a created container shows nothing of the caller (with crun it does)."""
     if runtime.name == "crun":
         pytest.skip("crun's waiting init keeps the caller's environment")
     id = runtime.create(waiting, env={**runtime.env, "HOSTSECRET": "1"})
@@ -256,8 +256,7 @@ def test_environment_of_the_waiting_init(runtime, waiting):
 
 
 def test_caller_that_blocks_and_ignores_signals(pyrunc, make_bundle):
-    """conmon ignores SIGPIPE, and Python does: the program starts with default dispositions and an empty mask (runc's keeps the
-    caller's mask)."""
+    """conmon and Python ignore SIGPIPE: the program starts with default dispositions and an empty mask (with runc it keeps the caller's mask)."""
     bundle = make_bundle(args=["/bin/grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"])
 
     def block():

@@ -1,4 +1,4 @@
-"""state, kill, delete, list and ps: output formats, signal names, which command is allowed in which state."""
+"""state, kill, delete, list and ps: output formats, signal names, and which command is allowed in which state."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def test_state_fields(runtime, make_bundle, no_leaks):
 
 
 def test_state_rootfs_is_absolute(runtime, waiting):
-    """buildkit looks users up there. crun prints it unchanged from the config."""
+    """buildkit looks up users there. crun prints the path unchanged from the config."""
     if runtime.name == "crun":
         pytest.skip("crun prints the path of the config")
     id = runtime.create(waiting)
@@ -61,13 +61,13 @@ def test_state_of_the_unknown(runtime):
 
 
 def test_zombie_is_stopped(runtime, make_bundle):
-    """An init that has ended and that nobody has waited for: stopped. crun says running."""
+    """An init that has ended but was not waited for counts as stopped. crun reports it as running."""
     if runtime.name == "crun":
-        pytest.skip("crun takes a zombie for running")
+        pytest.skip("crun reports a zombie as running")
     import ctypes
 
     libc = ctypes.CDLL(None)
-    libc.prctl(36, 1, 0, 0, 0)  # we become its parent, and do not wait for it yet
+    libc.prctl(36, 1, 0, 0, 0)  # this process becomes its parent, and does not wait for it yet
     try:
         id = runtime.create(make_bundle())
         pid = runtime.state(id)["pid"]
@@ -98,7 +98,7 @@ def test_state_without_annotations(runtime, waiting):
 
 
 def test_state_indent(pyrunc, waiting):
-    """Two blanks, as runc: people read it and scripts compare it."""
+    """Two blanks, as with runc: people read it and scripts compare it."""
     text = pyrunc.ok("state", pyrunc.create(waiting)).out
     assert text.startswith('{\n  "ociVersion": "')
     assert json.loads(text)["ociVersion"] == "1.3.0" or json.loads(text)["ociVersion"].startswith("1.")
@@ -133,7 +133,7 @@ def test_default_signal_is_term(runtime, waiting):
 
 
 def test_signal_zero(runtime, waiting):
-    """Is it there? Callers ask that way."""
+    """Callers use it to check whether the container is running."""
     id = runtime.started(waiting)
     runtime.ok("kill", id, "0")
     runtime.stopped(id)
@@ -158,10 +158,10 @@ def test_bad_signal_words(pyrunc, waiting):
 
 @pytest.mark.parametrize("given", ["SIGRTMIN+3", "RTMIN+3", "rtmin+3", "37", "RTMAX", "SIGRTMAX-1"])
 def test_realtime_signals(pyrunc, waiting, given):
-    """Older cri-o passes the image's StopSignal as text; systemd images set SIGRTMIN+3."""
+    """Older versions of cri-o pass the StopSignal of the image as text; systemd images set SIGRTMIN+3."""
     id = pyrunc.started(waiting)
     pid = pyrunc.state(id)["pid"]
-    pyrunc.ok("kill", id, given)  # pid 1 has no handler: it is ignored, and that is fine
+    pyrunc.ok("kill", id, given)  # pid 1 has no handler, so the signal is ignored, which is fine
     assert pyrunc.state(id)["pid"] == pid
 
 
@@ -171,7 +171,7 @@ def test_kill_of_the_unknown(runtime):
 
 
 def test_kill_of_the_stopped(runtime, waiting):
-    """containerd and cri-o look for these words and take the kill for done."""
+    """containerd and cri-o look for these words and treat the kill as done."""
     id = runtime.started(waiting)
     runtime.stopped(id)
     result = runtime.call("kill", id, "TERM")
@@ -179,7 +179,7 @@ def test_kill_of_the_stopped(runtime, waiting):
 
 
 def test_kill_all_of_the_stopped(runtime, waiting):
-    """containerd: `kill --all ID 9` after the end of init, to find leftovers. 0 and silence."""
+    """containerd calls `kill --all ID 9` after init has ended, to kill leftovers: status 0 and no output."""
     id = runtime.started(waiting)
     runtime.stopped(id)
     for words in (["kill", "--all", id, "9"], ["kill", "-a", id, "KILL"]):
@@ -188,7 +188,7 @@ def test_kill_all_of_the_stopped(runtime, waiting):
 
 
 def test_kill_without_pid_namespace_takes_the_cgroup(runtime, make_bundle, no_leaks):
-    """The children of a container that shares the pid namespace: KILL of init takes them too, and so does --all later."""
+    """If a container shares the pid namespace, KILL for init also kills its children, and so does --all later."""
     if runtime.name == "crun":
         pytest.skip("crun 1.21 kills init alone without --all")
     namespaces = [{"type": t} for t in ("network", "ipc", "uts", "mount")]
@@ -204,7 +204,7 @@ def test_kill_without_pid_namespace_takes_the_cgroup(runtime, make_bundle, no_le
 
 
 def test_leftovers_are_killed_after_init(runtime, make_bundle, no_leaks):
-    """Init has ended by itself, its child lives on in the cgroup: `kill --all` finds it."""
+    """Init has exited by itself and its child is still running in the cgroup: `kill --all` finds it."""
     namespaces = [{"type": t} for t in ("network", "ipc", "uts", "mount")]
     bundle = make_bundle({"/linux/namespaces": namespaces}, args=["/bin/sh", "-c", "sleep 1000 & echo $! > /gate"])
     gate = harness.fifo(bundle.rootfs / "gate")
@@ -220,7 +220,7 @@ def test_leftovers_are_killed_after_init(runtime, make_bundle, no_leaks):
 
 
 def test_kill_does_not_wait(runtime, make_bundle):
-    """It returns when the signal is sent, not when the program is gone."""
+    """It returns when the signal has been sent, not when the program is gone."""
     bundle = make_bundle(args=["/bin/sh", "-c", "trap 'read x < /door; exit' TERM; echo up > /gate; sleep 1000 & wait"])
     gate = harness.fifo(bundle.rootfs / "gate")
     harness.fifo(bundle.rootfs / "door")
@@ -230,8 +230,8 @@ def test_kill_does_not_wait(runtime, make_bundle):
     assert runtime.status(id) == "running"
 
 
-def test_kill_never_takes_a_stranger(pyrunc, waiting):
-    """The saved pid now belongs to someone else: the container is stopped, and the other process lives."""
+def test_kill_never_hits_an_unrelated_process(pyrunc, waiting):
+    """The saved pid now belongs to another process: the container counts as stopped, and the other process keeps running."""
     import subprocess
 
     id = pyrunc.started(waiting)
@@ -249,7 +249,7 @@ def test_kill_never_takes_a_stranger(pyrunc, waiting):
                     changed += 1
                     with open(path, "wb") as file:
                         file.write(new)
-        assert changed, "the pid is not found in any state file"
+        assert changed, "no state file contains the pid"
         assert pyrunc.status(id) == "stopped"
         assert "container not running" in pyrunc.call("kill", id, "KILL").err
         pyrunc.ok("delete", "--force", id)
@@ -282,7 +282,7 @@ def test_delete_words(pyrunc, waiting):
 
 
 def test_delete_force_of_the_unknown(runtime):
-    """containerd sends it after each delete, from another process."""
+    """containerd calls it after each delete, from another process."""
     result = runtime.ok("delete", "--force", "no-such-id")
     assert (result.out, result.err) == ("", "")
 
@@ -302,7 +302,7 @@ def test_delete_force_of_the_running(runtime, waiting, no_leaks):
 
 
 def test_delete_removes_sub_cgroups(runtime, make_bundle, no_leaks):
-    """What the container made below its cgroup goes too, deep ones and odd names."""
+    """Cgroups that the container created below its own are removed too, including deep ones and unusual names."""
     bundle = make_bundle({"/mounts/-": {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"]}})
     script = (
         "for d in /sys/fs/cgroup /sys/fs/cgroup/pids /sys/fs/cgroup/memory; do "
@@ -329,7 +329,7 @@ def test_concurrent_deletes(runtime, waiting, no_leaks):
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "garbage", "directory", "missing"])
 def test_delete_force_with_damaged_state(pyrunc, waiting, damage, no_leaks):
-    """Every file of the state, damaged one after the other: state answers or says why, delete --force cleans up."""
+    """Every file of the state is damaged in turn: state answers or says why not, and delete --force cleans up."""
     sample = pyrunc.create(waiting)
     names = sorted(n for n in os.listdir(os.path.join(pyrunc.root, sample)) if os.path.isfile(os.path.join(pyrunc.root, sample, n)))
     pyrunc.ok("delete", "--force", sample)
@@ -371,7 +371,7 @@ def test_list_quiet(runtime, waiting):
     assert sorted(runtime.ok("list", "--quiet").out.split()) == ids
 
 
-def test_list_quiet_beside_broken_ones(pyrunc, waiting):
+def test_list_quiet_with_broken_states(pyrunc, waiting):
     """A truncated state, one with another id and one of another runtime are reported but not listed; the others are listed."""
     good, cut, other = (pyrunc.create(waiting.patch({"/linux/cgroupsPath": "/%s-q%d" % (pyrunc.token, n)})) for n in range(3))
     with open(os.path.join(pyrunc.root, cut, "state.json"), "r+") as file:
@@ -397,7 +397,7 @@ def test_list_json(runtime, waiting):
     assert result.err == ""
 
 
-def test_list_json_of_none(runtime):
+def test_list_json_without_containers(runtime):
     text = runtime.ok("list", "--format=json").out
     assert json.loads(text) in (None, [])
 
@@ -420,7 +420,7 @@ def test_list_shows_stopped(runtime, waiting):
 def test_ps_json(runtime, waiting):
     id = runtime.started(waiting)
     init = runtime.state(id)["pid"]
-    assert init in harness.until_processes(runtime, id)  # the shell and its sleep
+    assert init in harness.until_processes(runtime, id)  # the shell and its child
     result = runtime.ok("ps", "--format", "json", id)
     assert result.err == ""
 
@@ -453,8 +453,8 @@ def test_ps_of_the_stopped(runtime, waiting):
     assert json.loads(runtime.ok("ps", "--format", "json", id).out) in (None, [])
 
 
-def test_signal_numbers_are_those_of_the_kernel():
-    """The tests above name signals by Python's table; it is the kernel's."""
+def test_signal_numbers_agree_with_the_kernel():
+    """The tests above use the signal numbers of Python, which are those of the kernel."""
     assert (signal.SIGTERM, signal.SIGUSR2, signal.SIGWINCH, signal.SIGRTMIN) == (15, 12, 28, 34)
 
 
@@ -467,7 +467,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("owner", FOREIGN)
 def test_container_of_another_runtime_under_the_same_root(pyrunc, waiting, owner):
-    """Its directory stays as it is, whatever is asked; our own containers beside it live on."""
+    """Its directory is not changed, whatever the command is; pyrunc's containers next to it keep running."""
     ours = pyrunc.create(waiting)
     place = pathlib.Path(pyrunc.root) / "theirs"
     place.mkdir(mode=0o711)

@@ -12,7 +12,7 @@ def file(tmp_path):
 
 
 def spans(file, command=None):
-    """Complete events of the file, or of the process whose command it is."""
+    """The complete events in the file, or those of the process that ran the command."""
     events = json.loads(file.read_text())
     found = [e for e in events if e["ph"] == "X"]
     if command:
@@ -53,7 +53,7 @@ def test_a_life_in_one_file(pyrunc, waiting, file):
     assert titles == ["pyrunc %s %s" % (command, id) for command in ("create", "start", "exec", "delete")]
 
 
-def test_the_environment_asks_too(pyrunc, waiting, file, tmp_path):
+def test_the_environment_can_request_it_too(pyrunc, waiting, file, tmp_path):
     env = {**pyrunc.env, "PYRUNC_TRACE": str(file)}
     id = pyrunc.create(waiting, None, env=env)
     assert "engine.clone" in names(spans(file, "create"))
@@ -65,7 +65,7 @@ def test_the_environment_asks_too(pyrunc, waiting, file, tmp_path):
 
 
 def test_time_namespace(pyrunc, make_bundle, file):
-    """Its clocks are years away; the stamps are not."""
+    """Its clocks are years off, but the time stamps are not."""
     bundle = make_bundle({"/linux/namespaces/-": {"type": "time"}, "/linux/timeOffsets": {"monotonic": {"secs": 100000000, "nanosecs": 0}}})
     result = pyrunc.run(bundle, globals=("--trace", file))
     if result.code and "/linux/timeOffsets" in result.err:
@@ -76,7 +76,7 @@ def test_time_namespace(pyrunc, make_bundle, file):
     assert "mounts.init_mount" in names(events, "init")
 
 
-def test_a_failure_is_traced_as_well(pyrunc, make_bundle, file):
+def test_a_failure_is_traced_too(pyrunc, make_bundle, file):
     bundle = make_bundle({"/mounts/-": {"destination": "/x", "type": "tmpfs", "source": "tmpfs", "options": ["no_such_option=1"]}})
     result = pyrunc.call("create", "--bundle", bundle, pyrunc.new_id(), globals=("--trace", file))
     assert result.code == 1
@@ -97,7 +97,7 @@ def test_traceparent(pyrunc, make_bundle, file, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["directory", "missing", "something else", "fifo", "link"])
-def test_what_can_not_be_written_is_said_first(pyrunc, waiting, tmp_path, kind):
+def test_a_file_that_cannot_be_written_is_reported_first(pyrunc, waiting, tmp_path, kind):
     path = tmp_path / "t"
     if kind == "directory":
         path.mkdir()
@@ -119,7 +119,7 @@ def test_what_can_not_be_written_is_said_first(pyrunc, waiting, tmp_path, kind):
 
 
 def test_trace_of_a_container(pyrunc, waiting, file):
-    """Host's steps are always kept, those inside where they were asked for."""
+    """Steps on the host side are always kept; those inside only if requested."""
     id = pyrunc.create(waiting)
     plain = pyrunc.ok("trace", id).out
     pyrunc.ok("delete", "--force", id)
@@ -138,7 +138,7 @@ def test_trace_of_the_unknown(pyrunc):
 
 
 def test_the_log_of_debug_has_each_step(pyrunc, waiting, tmp_path):
-    """What was planned and done, with times, on both sides; the error of a command that fails comes last."""
+    """It shows what was planned and done, with times, on both sides; the error of a failed command comes last."""
     log = tmp_path / "log"
     id = pyrunc.new_id()
     pyrunc.ok("create", "--bundle", waiting, id, globals=("--debug", "--log", log, "--log-format", "json"))

@@ -1,4 +1,4 @@
-"""update: each option compared with runc's, sizes, documents, rejected values; always all or nothing."""
+"""update: each option compared with runc's, sizes, documents, rejected values; it always applies all values or none."""
 
 import json
 import os
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.kernel
 
 
 def files(runtime, bundle):
-    """{file: text} of the container's cgroup, as far as there are such."""
+    """{file: text} of the files that exist in the container's cgroup."""
     below = bundle.config["linux"]["cgroupsPath"].lstrip("/")
     found = {}
     for key, names in FILES.items():
@@ -42,7 +42,7 @@ def files(runtime, bundle):
 
 @pytest.fixture
 def pair(runtime, scratch, cgroup, make_bundle):
-    """[(runtime, bundle, id)] of ours and of runc, with the same limits."""
+    """[(runtime, bundle, id)] of pyrunc and of runc, with the same limits."""
     if not os.path.exists(RUNC):
         pytest.skip("this machine has no runc to compare with")
     runc = harness.Runtime(RUNC, scratch / ("runc" + os.path.basename(runtime.root)), runtime.token + "r", cgroup)
@@ -56,7 +56,7 @@ def pair(runtime, scratch, cgroup, make_bundle):
         runc.clean()
 
 
-# Both take them, and the files are the same afterwards; one after the other on the same container.
+# Both accept them, and afterwards the files are the same; one after the other on the same container.
 ALIKE = [
     "--memory 32M --memory-swap 64M", "--memory -1", "--memory 64m --memory-swap 64m", "--memory 1g --memory-swap -1", "--memory 67108864",
     "--memory 64mb", "--memory 48MiB", "--memory 0.5g", "--memory 1.25GiB", "--memory 98304k", "--memory-reservation 16m",
@@ -79,7 +79,7 @@ DOCUMENTS = [
 ]
 
 
-def test_options_as_runc(pair):
+def test_options_work_as_in_runc(pair):
     for words in ALIKE:
         for each, _bundle, id in pair:
             result = each.ok("update", *words.split(), id)
@@ -87,10 +87,10 @@ def test_options_as_runc(pair):
         ours, theirs = (files(each, bundle) for each, bundle, _id in pair)
         assert ours == theirs and ours, words
     each, _bundle, id = pair[0]
-    assert each.ok("update", "--memory", "64 m", "--memory-swap", "64 M", id).code == 0  # as the options of runc take it
+    assert each.ok("update", "--memory", "64 m", "--memory-swap", "64 M", id).code == 0  # as the options of runc accept it
 
 
-def test_documents_as_runc(pair):
+def test_documents_work_as_in_runc(pair):
     for document in DOCUMENTS:
         for each, _bundle, id in pair:
             each.ok("update", "--resources", "-", "--pids-limit", "7", id, text=json.dumps(document))
@@ -128,7 +128,7 @@ def refused(pyrunc, bundle, result, before):
 
 
 def test_options_that_are_refused(pyrunc, limited):
-    """One line, and not one file has changed, although a good option stands before each bad one."""
+    """There is one line, and no file has changed, although a valid option precedes each invalid one."""
     bundle, id = limited
     before = files(pyrunc, bundle)
     for words in REFUSED:
@@ -167,8 +167,8 @@ def test_in_each_state(runtime, make_bundle):
     assert result.code == 1 and "container does not exist" in result.said
 
 
-def test_one_of_two_is_completed_from_what_was_set(pyrunc, limited):
-    """Only a quota, only a period; a limit below and above the stored swap; values outlive the command."""
+def test_a_single_value_is_completed_with_the_stored_ones(pyrunc, limited):
+    """Only a quota, only a period; a limit below and above the stored swap limit; values are kept for later commands."""
     bundle, id = limited
     pyrunc.ok("update", "--cpu-period", "50000", id)
     pyrunc.ok("update", "--cpu-quota", "20000", id)

@@ -25,7 +25,7 @@ def inside(pyrunc, id, script):
 
 
 def opens(pyrunc, id, path="/dev/fuse", how="<"):
-    """What opening says: "ok", "Operation not permitted", "no such file" (busybox)."""
+    """The result of opening the file: "ok", "Operation not permitted", "no such file" (as busybox prints it)."""
     result = inside(pyrunc, id, "exec 3%s%s && echo ok" % (how, path))
     return result.out.strip() or result.err.strip().rpartition(": ")[2]
 
@@ -39,7 +39,7 @@ def fuse():
 
 
 def node(pyrunc, id):
-    """A node for the device in the container's own /dev, created independently of the rules."""
+    """Creates a node for the device in the container's /dev, independently of the rules."""
     os.mknod("/proc/%d/root/dev/other" % pyrunc.state(id)["pid"], 0o20666, os.makedev(10, 229))
 
 
@@ -63,7 +63,7 @@ def test_rule_and_node(pyrunc, running, fuse):
 
 
 def test_it_survives_other_updates(pyrunc, running, fuse):
-    """An engine's update brings "deny all" along, which is not applied; the plan keeps what was added."""
+    """An update by an engine contains "deny all", which is not applied; the plan keeps the added device."""
     id, _bundle = running
     pyrunc.ok("update", "--device-add", FUSE, id)
     body = {"devices": [{"allow": False, "access": "rwm"}], "pids": {"limit": 100}}
@@ -90,7 +90,7 @@ def test_node_in_a_directory_that_is_missing(pyrunc, running):
     assert inside(pyrunc, id, "stat -c '%F %t:%T' /dev/block/new/loop3").out == "block special file 7:3\n"
 
 
-def test_a_builtin_device_can_be_taken_away(pyrunc, running):
+def test_a_builtin_device_can_be_removed(pyrunc, running):
     id, _bundle = running
     pyrunc.ok("update", "--device-remove", "c 1:5 rw", id)
     assert opens(pyrunc, id, "/dev/zero") == "Operation not permitted"
@@ -100,7 +100,7 @@ def test_a_builtin_device_can_be_taken_away(pyrunc, running):
 
 
 def test_user_namespace(pyrunc, make_bundle, fuse, no_leaks):
-    """There nobody makes nodes: the host's is bound, and unmounted again."""
+    """Nodes cannot be created there: the node of the host is bound, and unmounted again."""
     bundle = make_bundle({"/linux/namespaces": USERNS, "/linux/uidMappings": MAP, "/linux/gidMappings": MAP}, args=SLEEP)
     bundle.rootfs.parent.chmod(0o755)
     id = pyrunc.started(bundle)
@@ -113,8 +113,8 @@ def test_user_namespace(pyrunc, make_bundle, fuse, no_leaks):
     pyrunc.delete(id, "--force")
 
 
-def test_something_else_stands_there(pyrunc, running, fuse):
-    """Nothing of the container is replaced or removed, and then the rule is not changed either."""
+def test_another_file_is_in_the_way(pyrunc, running, fuse):
+    """No file of the container is replaced or removed, and the rule is not changed either."""
     id, _bundle = running
     inside(pyrunc, id, "echo mine > /dev/fuse")
     node(pyrunc, id)
@@ -166,7 +166,7 @@ def limits_of(pid, name="open files"):
 
 
 def test_rlimit(pyrunc, make_bundle, no_leaks):
-    """Init, its children, those that are forked later, and a later exec."""
+    """It applies to init, its children, later children, and a later exec."""
     bundle = make_bundle(args=["/bin/sh", "-c", "sleep 1000 & sleep 1000 & wait"])
     id = pyrunc.started(bundle)
     pids = json.loads(pyrunc.ok("ps", "--format", "json", id).out)
@@ -181,7 +181,7 @@ def test_rlimit(pyrunc, make_bundle, no_leaks):
 
 
 def test_rlimit_that_is_refused(pyrunc, running):
-    """A hard limit above the present one takes CAP_SYS_RESOURCE; what was set before the refusal is taken back."""
+    """A hard limit above the present one needs CAP_SYS_RESOURCE; limits that were set before the refusal are restored."""
     id, _bundle = running
     pid = pyrunc.state(id)["pid"]
     before = limits_of(pid)
@@ -191,7 +191,7 @@ def test_rlimit_that_is_refused(pyrunc, running):
         pytest.skip("root has CAP_SYS_RESOURCE here, nothing is refused")
     result = pyrunc.call("update", "--rlimit", "nofile=10:%s" % before[1], "--rlimit", "MEMLOCK=unlimited", id)
     if result.code == 0:
-        pytest.skip("the hard limit is unlimited already")
+        pytest.skip("the hard limit is already unlimited")
     assert "cannot set RLIMIT_MEMLOCK" in result.err and "CAP_SYS_RESOURCE" in result.err and result.err.count("\n") == 1
     assert limits_of(pid) == before
 
@@ -205,7 +205,7 @@ def test_stopped(pyrunc, running):
 
 
 def test_without_cgroups(pyrunc, make_bundle):
-    """No rules are in force there: a node can be added, and nothing can be denied."""
+    """No rules are in force: a node can be added, but nothing can be denied."""
     id = pyrunc.new_id()
     bundle = make_bundle(args=SLEEP)
     pyrunc.ok("create", "--bundle", bundle, id, globals=("--cgroup-manager", "disabled"))

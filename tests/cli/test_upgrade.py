@@ -1,7 +1,7 @@
-"""Upgrading under running containers: the executable is replaced, and the new release handles containers created by the previous one.
+"""Upgrading while containers are running: the executable is replaced, and the new release handles containers created by the previous one.
 
-The previous release is built from this repository's history, with the plain launcher, at the commit PREVIOUS, which is updated with each
-release. A change of the state's format that breaks a test here needs a new store.VERSION, or a reader for both.
+The previous release is built from the history of this repository, with the plain launcher, at the commit PREVIOUS, which is updated with each
+release. A change to the format of the state that breaks a test here needs a new store.VERSION, or a reader for both formats.
 """
 
 import json
@@ -46,7 +46,7 @@ def source(scratch):
 
 @pytest.fixture
 def before(source, pyrunc):
-    """The previous release, with the state directory and the cgroup of the new one."""
+    """The previous release, with the state root and the cgroup of the new one."""
     made = harness.Runtime(source, pyrunc.root, pyrunc.token + "p", pyrunc.cgroup)
     assert made.call("--version").out != "" and made.path != pyrunc.path
     yield made
@@ -54,22 +54,22 @@ def before(source, pyrunc):
     shutil.rmtree(pathlib.Path(pyrunc.root) / "@cache", ignore_errors=True)  # its compiled filters
 
 
-def test_a_created_one(no_leaks, before, pyrunc, make_bundle):
-    """start writes into the fifo that another version's init reads."""
+def test_a_created_container(no_leaks, before, pyrunc, make_bundle):
+    """start writes into the fifo that the init of another version reads."""
     bundle = make_bundle(LIMITS, args=harness.WAIT_FOR_TERM)
     id = before.create(bundle)
     old, new = before.state(id), pyrunc.state(id)
-    assert {**new, **old} == new and new["status"] == "created", "nothing that was there is missing"
+    assert {**new, **old} == new and new["status"] == "created", "the new output has all fields of the old one"
     pyrunc.ok("start", id)
     assert pyrunc.status(id) == "running" and before.status(id) == "running"
     pyrunc.stopped(id, "TERM")
     pyrunc.ok("delete", id)
 
 
-def test_a_running_one(no_leaks, before, pyrunc, make_bundle):
+def test_a_running_container(no_leaks, before, pyrunc, make_bundle):
     bundle = make_bundle(LIMITS, args=harness.WAIT_FOR_TERM)
     id = before.started(bundle)
-    assert pyrunc.ok("exec", id, "/bin/grep", "-c", "Seccomp:\t2", "/proc/self/status").out == "1\n", "its filter, from its plan"
+    assert pyrunc.ok("exec", id, "/bin/grep", "-c", "Seccomp:\t2", "/proc/self/status").out == "1\n", "it has the filter from the plan"
     assert pyrunc.ok("exec", id, "/bin/cat", "/proc/1/comm").out == before.ok("exec", id, "/bin/cat", "/proc/1/comm").out
     assert id in pyrunc.ok("list", "-q").out.split() and str(pyrunc.state(id)["pid"]) in pyrunc.ok("ps", id).out.split()
     pyrunc.ok("update", "--pids-limit", "60", id)
@@ -83,14 +83,14 @@ def test_a_running_one(no_leaks, before, pyrunc, make_bundle):
     pyrunc.ok("delete", id)
 
 
-def test_one_with_a_user_namespace(no_leaks, before, pyrunc, make_bundle):
+def test_a_container_with_a_user_namespace(no_leaks, before, pyrunc, make_bundle):
     changes = {"/linux/namespaces": SHARED, "/linux/uidMappings": IDS, "/linux/gidMappings": IDS}
     id = before.started(make_bundle(changes, args=harness.WAIT_FOR_TERM))
     assert pyrunc.ok("exec", id, "/bin/cat", "/proc/self/uid_map").out.split() == ["0", "100000", "65536"]
     pyrunc.ok("delete", "--force", id)
 
 
-def test_one_that_has_stopped(no_leaks, before, pyrunc, make_bundle, scratch):
+def test_a_stopped_container(no_leaks, before, pyrunc, make_bundle, scratch):
     mark = scratch / "poststop"
     hook = {"path": "/bin/sh", "args": ["sh", "-c", "cat > %s" % mark]}
     id = before.started(make_bundle({"/hooks/poststop": [hook]}, args=harness.WAIT_FOR_TERM))
@@ -98,11 +98,11 @@ def test_one_that_has_stopped(no_leaks, before, pyrunc, make_bundle, scratch):
     assert pyrunc.status(id) == "stopped"
     assert pyrunc.call("exec", id, "/bin/true").code != 0 and pyrunc.call("start", id).code == 1
     pyrunc.ok("delete", id)
-    assert json.loads(mark.read_text())["id"] == id, "the hooks of its own config"
+    assert json.loads(mark.read_text())["id"] == id, "its own hooks have run"
 
 
-def test_and_back(no_leaks, before, pyrunc, make_bundle):
-    """The new one turns out to be worse: the old file is put back, and ends what the new one has started. (Its start looks for the gate under
+def test_downgrade(no_leaks, before, pyrunc, make_bundle):
+    """After an upgrade, the old executable is restored, and ends containers that the new one has started. (Its start looks for the gate under
     another name, and its exec need not understand a newer plan.)"""
     bundle = make_bundle(LIMITS, args=harness.WAIT_FOR_TERM)
     id = pyrunc.create(bundle)
@@ -113,7 +113,7 @@ def test_and_back(no_leaks, before, pyrunc, make_bundle):
 
 
 def test_the_file_is_replaced_while_a_container_waits(no_leaks, pyrunc, make_bundle, scratch):
-    """A rename, as install.sh and package managers do it. The container keeps running with the old file, and later commands work."""
+    """With a rename, as install.sh and package managers do it. The container keeps running with the old file, and later commands work."""
     program = scratch / "replaced/pyrunc"
     program.parent.mkdir()
     real = os.path.realpath(pyrunc.path)

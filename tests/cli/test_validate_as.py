@@ -1,4 +1,4 @@
-"""validate --as: every testable row of the table of deviations is reported for a config that has it and for no other, and the installed
+"""validate --as: every testable row in the table of deviations is reported for a config with that property and for no other, and the installed
 runtimes behave as the rows say."""
 
 import json
@@ -19,7 +19,7 @@ from pyrunc.oci import deviations, normalise
 
 BIND = {"destination": "/b", "source": "/tmp", "type": "bind"}
 FILTER = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read", "write", "execve", "exit_group"], "action": "SCMP_ACT_ALLOW"}]}
-# test of the row: changes of the base config that it must find
+# test of the row: changes to the base config that it must find
 SAMPLES = {
     "oci_version": {"/ociVersion": "9.9.9"},
     "handler": {"/annotations": {"run.oci.handler": "wasm"}},
@@ -82,7 +82,7 @@ def test_row_is_found(name):
 
 
 @pytest.mark.parametrize("runtime", validate.RUNTIMES)
-def test_nothing_is_found_in_what_is_the_same_everywhere(runtime):
+def test_nothing_is_found_if_all_runtimes_agree(runtime):
     assert found(QUIET, runtime) == []
 
 
@@ -97,7 +97,7 @@ def test_command(pyrunc, make_bundle):
     assert "differs" not in pyrunc.call("validate", bundle).out
 
 
-def test_a_difference_is_no_problem(pyrunc, make_bundle):
+def test_a_difference_is_not_a_problem(pyrunc, make_bundle):
     result = pyrunc.call("validate", "--as", "runc", make_bundle({"/domainname": "d", **QUIET}))
     assert result.code == 0 and "runc: 1 difference\n" in result.out, result
 
@@ -112,7 +112,7 @@ def test_unknown_runtime(pyrunc, bundle):
     assert result.code == 1 and "use runc or crun" in result.err, result
 
 
-# ---- what the installed ones do. ok: the program runs; refused: an error; else what the program must print.
+# ---- what the installed runtimes do. ok: the program runs; refused: an error.
 
 SEEN = [
     ("oci_version", "runc", "ok"), ("oci_version", "crun", "ok"), ("env_without_equals", "crun", "ok"), ("relative_cwd", "crun", "ok"),
@@ -128,7 +128,7 @@ VERSIONS = {"runc": r"1\.1\.", "crun": r"1\.21\b"}
 
 @pytest.fixture(scope="module")
 def whole_hierarchies():
-    """crun's requirement for a version 1 host: every controller is mounted. Otherwise crun rejects everything, and rows can't be tested."""
+    """On a version 1 host, crun requires every controller to be mounted. Otherwise it rejects everything, and no row can be tested."""
     with machine.hugetlb():
         yield
 
@@ -136,7 +136,7 @@ def whole_hierarchies():
 @pytest.mark.kernel
 @pytest.mark.slow
 @pytest.mark.parametrize("name, other, outcome", SEEN)
-def test_the_installed_runtime_does_so(scratch, token, make_bundle, name, other, outcome, cgroup, whole_hierarchies):
+def test_the_installed_runtime_behaves_as_described(scratch, token, make_bundle, name, other, outcome, cgroup, whole_hierarchies):
     path = shutil.which(other, path="/usr/sbin:/usr/bin")
     if path is None:
         pytest.skip("no %s on this machine" % other)
@@ -153,5 +153,5 @@ def test_the_installed_runtime_does_so(scratch, token, make_bundle, name, other,
     finally:
         runtime.call("delete", "--force", id)
     if "hybrid mode not supported" in result.err:
-        pytest.skip("this machine's hierarchies can't be mounted as crun wants them")
+        pytest.skip("the hierarchies of this machine can't be mounted as crun requires")
     assert (result.code == 0) is (outcome == "ok"), result

@@ -25,7 +25,7 @@ def sh(text):
 
 
 def begin(runtime, *words, **kw):
-    """A command that runs concurrently with the test."""
+    """Starts a command that runs concurrently with the test."""
     return subprocess.Popen(runtime.argv(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kw)
 
 
@@ -38,7 +38,7 @@ def end(process):
 
 
 def begin_wait(runtime, *words):
-    """`wait`, from when on it holds the container's init by its pidfd."""
+    """Starts `wait` and returns once it has a pidfd for the container's init."""
     process = begin(runtime, "wait", *words)
     folder = "/proc/%d/fd" % process.pid
     end = time.monotonic() + harness.WATCHDOG
@@ -48,12 +48,12 @@ def begin_wait(runtime, *words):
                 return process
         except OSError:
             os.sched_yield()
-    raise AssertionError("wait does not begin: %s" % (process.communicate(),))
+    raise AssertionError("wait did not start: %s" % (process.communicate(),))
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 0), ("exit 255", 255)])
 def test_wait_for_the_end(pyrunc, make_bundle, script, status):
-    """Init is a child of nobody we know; its status comes through the pidfd. (pid 1 of a namespace is not killed by itself.)"""
+    """Init is not our child; its status comes through the pidfd. (pid 1 in a namespace cannot kill itself.)"""
     id = pyrunc.create(make_bundle(args=sh(script)))
     waiting = begin_wait(pyrunc, id)
     pyrunc.start(id)
@@ -61,7 +61,7 @@ def test_wait_for_the_end(pyrunc, make_bundle, script, status):
     assert (code, err) == (0, "") and out == "%d\n" % status
 
 
-def test_wait_for_one_that_is_killed(pyrunc, make_bundle):
+def test_wait_for_a_container_that_is_killed(pyrunc, make_bundle):
     id = pyrunc.started(make_bundle(args=SLEEP))
     waiting = begin_wait(pyrunc, "--format", "json", id)
     pyrunc.kill(id, "KILL")
@@ -71,7 +71,7 @@ def test_wait_for_one_that_is_killed(pyrunc, make_bundle):
     assert (found["id"], found["status"], found["signal"]) == (id, 137, 9) and found["oom_killed"] in (False, None)
 
 
-def test_wait_knows_what_an_earlier_one_has_seen(pyrunc, make_bundle):
+def test_wait_knows_the_status_that_an_earlier_wait_has_seen(pyrunc, make_bundle):
     id = pyrunc.create(make_bundle(args=sh("exit 9")))
     waiting = begin_wait(pyrunc, id)
     pyrunc.start(id)
@@ -79,31 +79,31 @@ def test_wait_knows_what_an_earlier_one_has_seen(pyrunc, make_bundle):
     assert pyrunc.ok("wait", id).out == "9\n"
 
 
-def test_wait_after_an_attended_run(pyrunc, make_bundle):
+def test_wait_after_a_foreground_run(pyrunc, make_bundle):
     id = pyrunc.new_id()
     assert pyrunc.run(make_bundle(args=sh("exit 3")), "--keep", id=id).code == 3
     assert pyrunc.ok("wait", id).out == "3\n"
 
 
-def test_wait_when_nobody_knows(pyrunc, make_bundle):
+def test_wait_if_the_status_is_unknown(pyrunc, make_bundle):
     id = pyrunc.started(make_bundle(args=SLEEP))
     pyrunc.stopped(id)
     result = pyrunc.call("wait", id)
     document = json.loads(pyrunc.ok("wait", "--format", "json", id).out)
     if document["status"] is None:
         assert result.code == 1 and "no longer known" in result.err and result.err.count("\n") == 1
-    else:  # nobody has reaped it: it is a zombie
+    else:  # it has not been reaped: it is a zombie
         assert document["status"] == 137
 
 
-def test_wait_no_longer_than(pyrunc, make_bundle):
+def test_wait_with_a_timeout(pyrunc, make_bundle):
     id = pyrunc.started(make_bundle(args=SLEEP))
     result = pyrunc.call("wait", "--timeout", "10ms", id)
     assert result.code == 1 and "has not ended in time" in result.err
     assert pyrunc.status(id) == "running"
 
 
-def test_wait_says_that_memory_ran_out(pyrunc, make_bundle):
+def test_wait_reports_that_memory_ran_out(pyrunc, make_bundle):
     bundle = make_bundle({"/linux/resources/memory": {"limit": 24 << 20}}, args=sh("head -c 200m /dev/zero | tail"))
     id = pyrunc.create(bundle)
     waiting = begin_wait(pyrunc, "--format", "json", id)
@@ -131,7 +131,7 @@ def test_top_without_a_terminal(pyrunc, make_bundle):
 
 
 def test_top_on_a_terminal(pyrunc, make_bundle):
-    """The whole screen is taken and given back; no line is wider than the terminal; q ends it."""
+    """It uses the whole screen and restores it; no line is wider than the terminal; q ends it."""
     id = pyrunc.started(make_bundle(args=SLEEP))
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 80, 0, 0))
@@ -151,7 +151,7 @@ def test_top_on_a_terminal(pyrunc, make_bundle):
     os.close(slave)
 
 
-def test_top_gives_the_terminal_back_when_it_is_ended(pyrunc):
+def test_top_restores_the_terminal_when_it_is_terminated(pyrunc):
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
     process = subprocess.Popen(pyrunc.argv("top"), stdin=slave, stdout=slave, stderr=slave, env=pyrunc.env)
@@ -187,14 +187,14 @@ def change_state(pyrunc, id, **values):
 
 
 def age(pyrunc, id, seconds):
-    """As if nothing of it had been written for so long."""
+    """Makes all its files look as if they were last written so many seconds ago."""
     then = time.time() - seconds
     folder = os.path.join(pyrunc.root, id)
     for name in [*os.listdir(folder), "."]:
         os.utime(os.path.join(folder, name), (then, then), follow_symlinks=False)
 
 
-def test_gc_leaves_alone_what_lives(pyrunc, make_bundle):
+def test_gc_leaves_existing_containers_alone(pyrunc, make_bundle):
     created, running = pyrunc.create(make_bundle(args=SLEEP)), pyrunc.started(make_bundle(args=SLEEP))
     fresh = pyrunc.started(make_bundle(args=SLEEP))
     pyrunc.stopped(fresh)
@@ -205,8 +205,8 @@ def test_gc_leaves_alone_what_lives(pyrunc, make_bundle):
     assert [pyrunc.status(id) for id in (created, running, fresh)] == ["created", "running", "stopped"]
 
 
-def test_gc_of_one_that_has_ended(pyrunc, make_bundle, no_leaks):
-    """Shown first, removed with --force: directory and cgroups."""
+def test_gc_of_a_stopped_container(pyrunc, make_bundle, no_leaks):
+    """Directory and cgroups are only shown; with --force they are removed."""
     id = pyrunc.started(make_bundle(args=SLEEP))
     pyrunc.stopped(id)
     age(pyrunc, id, 2 * 86400 + 60)
@@ -225,7 +225,7 @@ def cgroups_of(pyrunc, id):
 
 
 def test_gc_after_a_boot(pyrunc, make_bundle, no_leaks):
-    """What was made before the last boot is stale at any age. Its cgroups no longer exist: any with their names now belong to others."""
+    """A container from before the last boot is stale at any age. Its cgroups no longer exist: those with the same names now belong to others."""
     old, other = pyrunc.started(make_bundle(args=SLEEP)), pyrunc.started(make_bundle(args=SLEEP))
     pyrunc.stopped(old)
     left = cgroups_of(pyrunc, old)
@@ -239,8 +239,8 @@ def test_gc_after_a_boot(pyrunc, make_bundle, no_leaks):
         os.rmdir(path)
 
 
-def test_cgroups_that_others_have_made_anew(pyrunc, make_bundle, no_leaks):
-    """delete ends nobody in a cgroup that is not the one of create."""
+def test_cgroups_that_others_have_created_again(pyrunc, make_bundle, no_leaks):
+    """delete kills no process in a cgroup that is not the one that create made."""
     old, other = pyrunc.started(make_bundle(args=SLEEP)), pyrunc.started(make_bundle(args=SLEEP))
     pyrunc.stopped(old)
     left = cgroups_of(pyrunc, old)
@@ -263,8 +263,8 @@ def test_gc_of_an_unfinished_create(pyrunc, make_bundle, no_leaks):
     assert gc(pyrunc, "--force")[id]["removed"]
 
 
-def test_gc_of_a_damaged_one(pyrunc, make_bundle, no_leaks):
-    """Only when nothing of it lives."""
+def test_gc_of_a_damaged_state(pyrunc, make_bundle, no_leaks):
+    """It is only removed if none of its processes is running."""
     id = pyrunc.started(make_bundle(args=SLEEP))
     pid = pyrunc.state(id)["pid"]
     with open(os.path.join(pyrunc.root, id, "state.json"), "w", encoding="utf-8") as file:
@@ -278,7 +278,7 @@ def test_gc_of_a_damaged_one(pyrunc, make_bundle, no_leaks):
 
 
 def test_gc_of_mounts(pyrunc, make_bundle, no_leaks):
-    """Mounts below a container's directory would keep it from being removed."""
+    """Mounts below the directory of a container would prevent its removal."""
     id = pyrunc.started(make_bundle(args=SLEEP))
     pyrunc.stopped(id)
     point = os.path.join(pyrunc.root, id, "left")
@@ -291,8 +291,8 @@ def test_gc_of_mounts(pyrunc, make_bundle, no_leaks):
     assert gc(pyrunc, "--force")[id]["removed"]
 
 
-def test_gc_keeps_its_hands_off_what_is_not_ours(pyrunc, tmp_path):
-    """A --root that is another program's directory: runc's state, ordinary directories, empty ones."""
+def test_gc_leaves_other_programs_files_alone(pyrunc, tmp_path):
+    """--root is a directory of another program: the state of runc, ordinary directories, empty ones."""
     root = tmp_path / "root"
     for name in ("runc/state.json", "crun/status", "data/file"):
         (root / name).parent.mkdir(parents=True)
@@ -308,7 +308,7 @@ def test_gc_keeps_its_hands_off_what_is_not_ours(pyrunc, tmp_path):
 
 
 def test_gc_of_the_cache_of_older_versions(pyrunc):
-    """They kept compiled filters in a directory, which runc's list reports as a broken container."""
+    """They kept compiled filters in a directory that runc's list reports as a broken container."""
     old = os.path.join(pyrunc.root, "@cache")
     os.makedirs(old + "/seccomp", 0o700)
     with open(old + "/seccomp/0123", "wb") as file:
@@ -320,22 +320,22 @@ def test_gc_of_the_cache_of_older_versions(pyrunc):
 
 @pytest.mark.parametrize("other", ["runc", "crun"])
 def test_the_list_of_other_runtimes_in_a_shared_root(pyrunc, make_bundle, other, no_leaks):
-    """In a root that two runtimes share, as below Docker, the other does not mention the compiled filters that ours keeps there."""
+    """If two runtimes share a root, as below Docker, the other one does not mention the compiled filters that pyrunc keeps there."""
     if not shutil.which(other):
         pytest.skip("no %s on this machine" % other)
     assert pyrunc.run(make_bundle({"/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}, args=["/bin/true"])).code == 0
-    assert len(os.listdir(pyrunc.root)) == 1, "a filter is kept"
+    assert len(os.listdir(pyrunc.root)) == 1, "a filter is cached"
     seen = subprocess.run([other, "--root", pyrunc.root, "list"], capture_output=True, text=True, timeout=harness.WATCHDOG, check=False)
     assert (seen.returncode, seen.stderr) == (0, "") and len(seen.stdout.splitlines()) == 1, seen
     with open(os.path.join(pyrunc.root, "no-container"), "w", encoding="utf-8"):
         os.mkdir(os.path.join(pyrunc.root, "@cache"))
     broken = subprocess.run([other, "--root", pyrunc.root, "list"], capture_output=True, text=True, timeout=harness.WATCHDOG, check=False)
-    assert broken.stderr, "and it would show"
+    assert broken.stderr, "the control: the other runtime reports a directory"
     pyrunc.ok("gc", "--force")
     os.unlink(os.path.join(pyrunc.root, "no-container"))
 
 
-def test_gc_skips_what_another_command_holds(pyrunc, make_bundle):
+def test_gc_skips_containers_that_another_command_has_locked(pyrunc, make_bundle):
     id = pyrunc.started(make_bundle(args=SLEEP))
     pyrunc.stopped(id)
     age(pyrunc, id, 10**6)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.kernel
 
 @pytest.fixture
 def beside_runc(runtime, scratch, cgroup, make_bundle):
-    """(ours, runc's, id of one container under each). Both programs do the same and have the same limits."""
+    """(pyrunc, runc, the id of a container under each). Both programs do the same and have the same limits."""
     if not os.path.exists(RUNC):
         pytest.skip("this machine has no runc to compare with")
     other = harness.Runtime(RUNC, scratch / ("runc" + os.path.basename(runtime.root)), runtime.token + "r", cgroup)
@@ -39,7 +39,7 @@ def beside_runc(runtime, scratch, cgroup, make_bundle):
 
 
 def shape(value, path=""):
-    """All keys with the types of their values. What counts events may be left out where it is 0, as Go does; so it is left out here."""
+    """All keys with the types of their values. Go omits some counters that are 0, so these are left out here."""
     found = []
     if isinstance(value, dict):
         for key, one in value.items():
@@ -73,8 +73,8 @@ def test_the_stream_ends_with_the_container(runtime, waiting):
     assert {record["type"] for record in records + rest} == {"stats"} and {record["id"] for record in records} == {id}
 
 
-def test_the_stream_tells_of_memory_that_ran_out(runtime, make_bundle):
-    """One process of the container is killed, init keeps running: the event arrives without waiting for the interval."""
+def test_the_stream_reports_that_memory_ran_out(runtime, make_bundle):
+    """One process of the container is killed and init keeps running: the event arrives without waiting for the interval."""
     script = "echo up > /gate; read x < /door; (dd if=/dev/zero of=/dev/null bs=64M count=1) 2>/dev/null; sleep 1000"
     bundle = make_bundle({"/linux/resources": {"memory": {"limit": 16 << 20, "swap": 16 << 20}}}, args=["/bin/sh", "-c", script])
     gate = harness.fifo(bundle.rootfs / "gate")
@@ -91,7 +91,7 @@ def test_the_stream_tells_of_memory_that_ran_out(runtime, make_bundle):
 
 
 def listening(process):
-    """Until it waits in poll(2) or epoll_wait(2): what is to be heard has been registered."""
+    """Waits until the process is in poll(2) or epoll_wait(2): by then its events are registered."""
     while True:
         with open("/proc/%d/syscall" % process.pid) as file:
             if file.read().split()[0] in ("7", "271", "232", "281"):
@@ -101,7 +101,7 @@ def listening(process):
 
 
 @pytest.mark.parametrize("text", ["", "5", "0s", "-1s", "x", "1y", "501h", "9" * 400 + "h"])
-def test_intervals_that_are_none(pyrunc, waiting, text):
+def test_invalid_intervals(pyrunc, waiting, text):
     id = pyrunc.started(waiting)
     result = pyrunc.call("events", "--stats", "--interval", text, id)
     assert result.code == 1 and len(result.err.splitlines()) == 1, result
@@ -151,8 +151,8 @@ SYS_USERFAULTFD, UFFDIO_API, UFFDIO_REGISTER, PDEATHSIG = 323, 0xC018AA3F, 0xC02
 
 
 def never_leaves_the_kernel(directories):
-    """A process of ours that puts itself into `directories` (of cgroups) and stays in write(2), which reads a page that nobody provides
-    (userfaultfd(2)): it can't be frozen there. Returns its pid; KILL ends it."""
+    """Starts a process that moves itself into `directories` (of cgroups) and stays in write(2), which reads a page that is never provided
+    (userfaultfd(2)), so that it can't be frozen. Returns its pid; KILL ends it."""
     said, say = os.pipe()
     pid = os.fork()
     if pid:
@@ -186,7 +186,7 @@ def never_leaves_the_kernel(directories):
         os._exit(1)
 
 
-def test_who_does_not_freeze_is_named_and_all_are_thawed(pyrunc, waiting):
+def test_a_task_that_does_not_freeze_is_named_and_all_are_thawed(pyrunc, waiting):
     id = pyrunc.started(waiting)
     paths = harness.saved_state(pyrunc, id)["cgroup_paths"]
     pid = never_leaves_the_kernel(sorted({paths[key] for key in ("freezer", "unified") if key in paths}))
@@ -198,7 +198,7 @@ def test_who_does_not_freeze_is_named_and_all_are_thawed(pyrunc, waiting):
         assert pyrunc.ok("exec", id, "/bin/echo", "alive").out == "alive\n"
     finally:
         os.kill(pid, signal.SIGKILL)
-        pyrunc.call("resume", id)  # frozen, it could not die
+        pyrunc.call("resume", id)  # it could not die while frozen
         os.waitpid(pid, 0)
     pyrunc.ok("pause", "--timeout", "1m", id)
     assert pyrunc.status(id) == "paused"

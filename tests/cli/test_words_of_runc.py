@@ -1,4 +1,4 @@
-"""Sentences of the newest runc that scripts look for, where they cost nothing."""
+"""Messages of the newest runc that scripts look for, where it costs nothing to use the same."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def test_a_sub_cgroup_that_leaves(pyrunc: Runtime, waiting: harness.Bundle) -> N
 
 
 @pytest.mark.parametrize("words", [["-h"], ["--help"], ["list", "-h"], ["run", "--help"]])
-def test_help_begins_with_the_name(pyrunc: Runtime, words: list[str]) -> None:
+def test_help_starts_with_the_name(pyrunc: Runtime, words: list[str]) -> None:
     lines = pyrunc.ok(*words).out.splitlines()
     assert lines[0] == "NAME:" and lines[1].startswith("   pyrunc "), lines[:2]
 
 
 def test_debug_lines(pyrunc: Runtime, bundle: harness.Bundle) -> None:
-    """What they are about, in runc's words."""
+    """They cover the same steps, in runc's words."""
     result = pyrunc.ok("run", "--bundle", bundle, pyrunc.new_id(), globals=["--debug"])
     assert "level=debug" in result.err and "nsexec started" in result.err and "child process in init()" in result.err, result
     assert pyrunc.ok("run", "--bundle", bundle, pyrunc.new_id()).err == ""

@@ -1,5 +1,5 @@
-"""An executable that can't or should not run here: an incomplete download, one for another processor, a noexec mount, a directory writable
-by others, a Python that is too old. One line names the reason. Each case has its control: the same file without the fault."""
+"""An executable that can't or should not run here: an incomplete download, one for another processor, a noexec mount, a directory writable by
+others, a Python that is too old. One line gives the reason. Each case has a control: the same file without the fault."""
 
 import os
 import pathlib
@@ -13,8 +13,8 @@ import harness
 PLAIN = harness.ROOT / "runtime/bin/pyrunc"
 INSTALL = harness.ROOT / "tools/packages/install.sh"
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-NO_PROCESSOR = 0x7777  # e_machine of an ELF file that nobody has
-FIRST = 0x20000  # bytes, on every processor: a shorter file has no code that could report anything
+NO_PROCESSOR = 0x7777  # e_machine of a processor that does not exist
+FIRST = 0x20000  # bytes, on every processor: a shorter file has no code that could report the error
 INCOMPLETE = "pyrunc: this executable is incomplete, its end is missing; download it again and compare it with SHA256SUMS\n"
 PAGES = {"man/pyrunc.8": "", "completion/pyrunc": "", "completion/_pyrunc": "", "completion/pyrunc.fish": ""}
 
@@ -33,7 +33,7 @@ def one_line(done, *words):
 def static(static_launcher):
     data = static_launcher.read_bytes()
     if b".snapshot_heap" not in data:
-        pytest.skip("the compiled launcher holds no started interpreter here")
+        pytest.skip("the compiled launcher contains no snapshot of an interpreter here")
     return data
 
 
@@ -52,20 +52,20 @@ def for_another(data):
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5, 0.8, 1.0])
 @pytest.mark.parametrize("word", ["--version", "run"])
-def test_a_download_that_broke_off(static, tmp_path, share, word):
+def test_an_incomplete_download(static, tmp_path, share, word):
     size = FIRST + int((len(static) - 1 - FIRST) * share)
     done = call(written(tmp_path / "pyrunc", static[:size]), word)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", INCOMPLETE)
 
 
-def test_a_complete_one(static, tmp_path):
-    """Bytes behind the end are no harm."""
+def test_a_complete_download(static, tmp_path):
+    """Additional bytes at the end are harmless."""
     for data in (static, static + b"signature"):
         assert call(written(tmp_path / "pyrunc", data), "--version").stdout.startswith("pyrunc version ")
         (tmp_path / "pyrunc").unlink()
 
 
-# --- install: what would be registered in an engine's configuration
+# --- install: the executable that would be registered in the configuration of an engine
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def refused(result, tmp_path, *words):
         assert word in result.err
 
 
-def test_install_registers_what_runs(install, static, tmp_path):
+def test_install_registers_an_executable_that_runs(install, static, tmp_path):
     path = tmp_path / "pyrunc"
     written(path, for_another(static))
     refused(install(path), tmp_path, "cannot execute %s" % path, "for another processor", os.uname().machine)
@@ -95,19 +95,19 @@ def test_install_registers_what_runs(install, static, tmp_path):
 
 
 @pytest.mark.kernel
-def test_install_below_a_directory_of_everybody(install, static, tmp_path):
+def test_install_below_a_directory_that_everyone_can_write(install, static, tmp_path):
     folder = tmp_path / "shared"
     folder.mkdir()
     path = written(folder / "pyrunc", static)
     folder.chmod(0o777)
     refused(install(path), tmp_path, "%s is not registered: everybody may write to %s" % (path, folder), "only root may write")
     folder.chmod(0o1777)
-    assert install(path).code == 0, "sticky: nobody can replace what is root's"
+    assert install(path).code == 0, "sticky: files of root cannot be replaced"
 
 
 @pytest.mark.kernel
 def test_install_from_a_mount_with_noexec(static, static_launcher, tmp_path):
-    """In a mount namespace; the launcher that registers is outside the mount."""
+    """In a mount namespace; the launcher that registers it is outside the mount."""
     (tmp_path / "there").mkdir()
     (tmp_path / "file").write_bytes(static)
     script = (
@@ -120,12 +120,12 @@ def test_install_from_a_mount_with_noexec(static, static_launcher, tmp_path):
     assert "cannot execute %s/there/pyrunc: permission denied" % tmp_path in done.stderr and "noexec" in done.stderr
 
 
-# --- install.sh of the tarball
+# --- install.sh in the tarball
 
 
 @pytest.fixture
 def unpacked(static, tmp_path):
-    """unpacked(data) -> the directory of an unpacked tarball with that executable, and its sums."""
+    """unpacked(data) -> the directory of an unpacked tarball with this executable and its checksums."""
 
     def make(data, arch=None):
         folder = tmp_path / "unpacked"
@@ -163,7 +163,7 @@ def test_the_script(static, unpacked, tmp_path):
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("fault", ["processor", "noexec", "everybody", "somebody", "truncated", "incomplete"])
-def test_the_script_says_why_not(static, unpacked, tmp_path, fault):
+def test_the_script_gives_the_reason(static, unpacked, tmp_path, fault):
     folder, prefix, before = unpacked(static), tmp_path / "prefix", ""
     prefix.mkdir()
     if fault == "processor":
@@ -191,7 +191,7 @@ def test_the_script_says_why_not(static, unpacked, tmp_path, fault):
 
 @pytest.mark.parametrize(("version", "works"), [((3, 6, 15), False), ((3, 10, 13), False), ((3, 11, 0), True)])
 def test_another_python(version, works):
-    """As the interpreter would see itself. It is said before anything of the package is loaded."""
+    """The interpreter appears to be another version. This is reported before any module of the package is loaded."""
     script = "import sys; sys.version_info = %r; sys.argv = [%r, '--version']; exec(open(sys.argv[0]).read())"
     done = call("/usr/bin/python3", "-I", "-S", "-c", script % (version, str(PLAIN)))
     if works:
@@ -215,7 +215,7 @@ EXTENSIONS = {
 
 @pytest.mark.parametrize("change", EXTENSIONS)
 def test_another_extension(tmp_path, change):
-    """One that requires a function missing from this Python, and one for another processor."""
+    """An extension that requires a function missing in this Python, and one for another processor."""
     shutil.copytree(harness.ROOT / "runtime/pyrunc", tmp_path / "pyrunc", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "pyrunc/linux/_syscalls.abi3.so").write_bytes(EXTENSIONS[change](extension()))
     (tmp_path / "bin").mkdir()
