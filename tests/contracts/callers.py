@@ -1,8 +1,8 @@
 """The callers under test, each set up in the private world with its own directories, sockets and settings.
 
-Owns their configuration and their command lines. A caller is told the runtime as its users would tell it: podman and
-buildah by --runtime, containerd by its configuration and --runc-binary, dockerd by its configuration, BuildKit by
-DOCKER_BUILDKIT_RUNC_COMMAND.
+Owns their configuration and their command lines. The runtime is passed to a caller the way its users would do it: with --runtime to podman
+and buildah, in the configuration and with --runc-binary to containerd, in the configuration to dockerd, and with
+DOCKER_BUILDKIT_RUNC_COMMAND to BuildKit.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def packages_missing(names: Sequence[str]) -> list[str]:
 
 
 class Engine:
-    """Common base of callers with docker's command line: one table of tests drives them (test_engines.py, test_engines_life.py)."""
+    """The common base of callers with docker's command line: the same tests use all of them (test_engines.py, test_engines_life.py)."""
 
     world: Sandbox
     runtime: str
     env: dict[str, str]
-    force: tuple[str, ...] = ("--force",)  # of `rm`: does not wait for a stop timeout
+    force: tuple[str, ...] = ("--force",)  # option of `rm`: does not wait for a stop timeout
     garbage: tuple[int, ...] = (
         1,
         126,
@@ -60,7 +60,7 @@ class Engine:
         raise NotImplementedError
 
     def create_options(self, network: str | None) -> list[str]:
-        """Of `run` and `create`."""
+        """Options for `run` and `create`."""
         return [f"--network={network}"] if network else []
 
     def create(self, *words: str) -> str:
@@ -69,7 +69,7 @@ class Engine:
 
     @contextlib.contextmanager
     def running(self, *words: str, command: Sequence[str] = ("sleep", "1000"), image: str = IMAGE, **options: Option) -> Iterator[str]:
-        """A detached container, removed by force at the end; yields its id."""
+        """A detached container, which is removed by force at the end; yields its id."""
         name = self.run("-d", *words, image, *command, **options).ok().out.strip()
         try:
             yield name
@@ -83,7 +83,7 @@ class Engine:
         return self("inspect", "--format", template, name).ok().out.strip()
 
     def status_of(self, key: str, *words: str) -> str:
-        """A line of /proc/self/status as seen by a container's process."""
+        """A field of /proc/self/status as seen by a process in a container."""
         text = self.run(*words, IMAGE, "cat", "/proc/self/status").ok().out
         return next(line.split(":")[1].strip() for line in text.splitlines() if line.startswith(key + ":"))
 
@@ -92,14 +92,14 @@ class Engine:
 
 
 class Podman(Engine):
-    """podman with its own roots, cgroupfs, files as locks. Containers have no network unless a test asks for one."""
+    """podman with its own roots, cgroupfs, and files as locks. Containers have no network unless a test requests one."""
 
     needs = ("podman", "conmon", "busybox")
     force = ("--force", "--time=0")
 
     def __init__(self, world: Sandbox, runtime: str, layer: bytes) -> None:
         self.world, self.runtime = world, runtime
-        # podman's manual says runtime_supports_nocgroups, the program itself reads the key without the s
+        # podman's manual says runtime_supports_nocgroups, but the program reads the key without the s
         names = json.dumps(["crun", "runc", "kata", "runsc", "youki", "krun", os.path.basename(runtime)])
         world.write(
             f"{BASE}/containers.conf",
@@ -133,7 +133,7 @@ firewall_driver = "iptables"
         return [f"--cgroup-parent=/{self.world.cgroup}", *([f"--network={network}"] if network else [])]
 
     def run(self, *words: str, network: str | None = "none", runtime: str | None = None, **options: Option) -> Output:
-        """podman run, removed at its end unless detached."""
+        """podman run; the container is removed at its end unless detached."""
         keep = [] if "-d" in words or "--name" in words else ["--rm"]
         return self("run", *keep, *self.create_options(network), *words, runtime=runtime, **options)
 
@@ -143,8 +143,7 @@ firewall_driver = "iptables"
 
 
 class RootlessPodman(Engine):
-    """podman of an ordinary user with subordinate ids: the runtime runs as root of podman's user namespace, without write access to
-    cgroups."""
+    """podman of an ordinary user with subordinate ids: the runtime runs as root in podman's user namespace, without write access to cgroups."""
 
     needs = ("podman", "conmon", "newuidmap", "setpriv", "busybox")
     force = ("--force", "--time=0")
@@ -189,7 +188,7 @@ class RootlessPodman(Engine):
 
 
 class Containerd:
-    """containerd with its own root, state and socket; ctr as its client, the CRI plugin for Kubernetes' calls."""
+    """containerd with its own root, state and socket; ctr is its client, and the CRI plugin handles Kubernetes calls."""
 
     needs = ("containerd", "ctr", "containerd-shim-runc-v2", "busybox")
     address = f"{BASE}/containerd.sock"
@@ -214,7 +213,7 @@ class Containerd:
             self("--namespace", namespace, "images", "import", f"{BASE}/image.tar").ok()
 
     def config(self) -> str:
-        """The configuration without runtimes(): in version 3, containerd 2's, the CRI plugin's settings have moved to other tables."""
+        """The configuration without runtimes(): in version 3, which containerd 2 uses, the settings of the CRI plugin are in other tables."""
         images = ["", '[plugins."io.containerd.cri.v1.images".pinned_images]'][self.major > 1]
         return f"""\
 version = {self.major + 1}
@@ -279,7 +278,7 @@ class Docker(Engine):
 
     needs = ("dockerd", "docker", "docker-proxy", "iptables", "busybox")
     garbage = (1, 125, 126, 127, 255)
-    exec_of_missing = (126, 127)  # dockerd was seen to give both for the same program
+    exec_of_missing = (126, 127)  # dockerd has returned both for the same program
     attach_status = 5
     attach_hangs_up = True
     name = "docker"
@@ -320,7 +319,7 @@ class Docker(Engine):
         return self.world.run(self.argv(*words), **options)
 
     def run(self, *words: str, network: str | None = "none", **options: Option) -> Output:
-        """docker run, removed at its end unless detached or named."""
+        """docker run; the container is removed at its end unless detached or named."""
         keep = [] if "-d" in words or "--name" in words else ["--rm"]
         return self("run", *keep, *([f"--network={network}"] if network else []), *words, **options)
 
@@ -332,8 +331,8 @@ class Docker(Engine):
 
 
 class RemappedDocker(Docker):
-    """dockerd with --userns-remap: all its containers have a user namespace. Its bridge is not docker0, which belongs to the other dockerd;
-    with --bridge=none it would remove that one."""
+    """dockerd with --userns-remap: all its containers have a user namespace. Its bridge is not docker0, which belongs to the other dockerd; with
+    --bridge=none it would remove that bridge."""
 
     name = "remapped"
     more = (
@@ -372,7 +371,7 @@ class Buildah:
         return self.world.run(self.argv(*words), env=self.env, **options)
 
     def build(self, *lines: str, options: Sequence[str] = (), **more: Option) -> Output:
-        """Builds an image whose Containerfile is the busybox root plus `lines`."""
+        """Builds an image from the busybox root and the Containerfile `lines`."""
         text = "\n".join(["FROM scratch", "ADD rootfs.tar /", "ENV PATH=/usr/bin:/bin", *lines]) + "\n"
         self.world.write(f"{BASE}/build/Containerfile", text)
         words = ["--runtime", self.runtime, "--isolation=oci", "--network=none", *self.limits, *options]
@@ -394,5 +393,5 @@ esac
 
 
 def gone(world: Sandbox) -> None:
-    """Waits until finished containers have left nothing behind; the error lists what remains."""
+    """Waits until nothing of the finished containers is left; the error lists what remains."""
     wait_until(lambda: "\n".join(["nothing is left; but there is:", *world.leftovers()]), lambda: not world.leftovers())

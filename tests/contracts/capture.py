@@ -5,10 +5,10 @@
 Owns the wrapper that is installed as the runtime, and the rules that make recordings reproducible; the recorded cases are in
 capture_cases.py.
     CALLER-CASE.json            config.json as it was at create, run or restore
-    CALLER-CASE-by-hand.json    a recorded one changed by hand into a shape that this set-up can't make callers send (by_hand)
+    CALLER-CASE-by-hand.json    a recording with changes by hand, for cases that this setup can't make callers send (by_hand)
     processes/, resources/      process documents of exec, resources of update
-    argv.txt                    the command lines, shell-quoted, each once (all ids in them are made the same)
-    calls.jsonl                 one object a kind of call: caller, case, argv, names in the environment, cwd, descriptors
+    argv.txt                    the command lines, shell-quoted, each one once (with all ids replaced by the same one)
+    calls.jsonl                 one object for each kind of call: caller, case, argv, names in the environment, cwd, descriptors
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ os.execv("RUNTIME", ["RUNTIME", *argv])
 """
 
 ONE_ID = hashlib.sha256(b"id").hexdigest()
-# Replacements of the callers' private directories: their paths on an ordinary host.
+# Replacements for the private directories of the callers: their paths on an ordinary host.
 PLACES = [
     ("/podman/root", "/var/lib/containers/storage"),
     ("/podman/runroot", "/run/containers/storage"),
@@ -120,7 +120,7 @@ PATTERNS = [
 
 
 class Neutral:
-    """Replaces values that differ from run to run, each by the same placeholder throughout."""
+    """Replaces values that differ from run to run, always with the same placeholder."""
 
     def __init__(self, world: Sandbox) -> None:
         self.world = world
@@ -151,7 +151,7 @@ class Neutral:
 
 
 class Recorder:
-    """Turns the wrapper's log into files, case by case."""
+    """Turns the log of the wrapper into files, case by case."""
 
     def __init__(self, world: Sandbox, log: str) -> None:
         self.world, self.log, self.seen = world, log, 0
@@ -188,7 +188,7 @@ class Recorder:
 
 
 def by_hand() -> None:
-    """Recorded configs with values taken from the callers' sources, for cases that need systemd, a kubelet, or a newer caller."""
+    """Recorded configs with values from the sources of the callers, for cases that need systemd, a kubelet, or a newer caller."""
     kubelet = "kubepods-besteffort-pod01234567_89ab.slice"
 
     def kubernetes_systemd(config: Json) -> None:

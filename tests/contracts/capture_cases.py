@@ -1,4 +1,4 @@
-"""The cases that capture.py records for each caller, as commands that users would type."""
+"""The cases that capture.py records for each caller, as commands that users type."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def buildkit_cases(docker: Docker, take: Take) -> None:
 
 
 def containerd_cases(containerd: Containerd, take: Take) -> None:
-    """ctr: plain, privileged, seccomp, limits, a terminal, exec, pause, checkpoint, a process namespace of the host."""
+    """ctr: plain, privileged, seccomp, limits, a terminal, exec, pause, checkpoint, the process namespace of the host."""
     host = f"--with-ns=pid:/proc/{containerd.world.inner_pid(containerd.world.pid)}/ns/pid"
     plain = {
         "plain": [],
@@ -170,7 +170,7 @@ def containerd_cases(containerd: Containerd, take: Take) -> None:
 
 
 def kubernetes_cases(cri: Cri, take: Take) -> None:
-    """Pods by the CRI: sandbox and container, host network, host processes, privileged, terminal, exec, update."""
+    """Pods through the CRI: sandbox and container, host network, host processes, privileged, terminal, exec, update."""
 
     def one(name: str, pod: Json = None, **options: Option) -> tuple[str, str]:
         sandbox = cri.run_pod(name, **(pod or {}))

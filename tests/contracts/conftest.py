@@ -1,7 +1,7 @@
-"""The contract tests: real callers drive the runtime under test (environment RUNTIME, by default our own).
+"""The contract tests: real callers use the runtime under test (from the environment variable RUNTIME; the default is pyrunc).
 
-Owns the fixtures (one private world per session, with one instance of each caller), the check that a test leaves nothing behind, the gate
-for commands that a runtime lacks, and the table of callers and features at the end. `--markdown FILE` writes that table.
+Owns the fixtures (one private world for each session, with one instance of each caller), the check that a test leaves nothing behind, the
+gate for commands that a runtime lacks, and the table of callers and features at the end. `--markdown FILE` writes that table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cri import Cri
     from harness import Json
 
-    Caller = Json  # any of the classes in callers.py
+    Caller = Json  # one of the classes in callers.py
 
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -38,13 +38,13 @@ GATES = ("exec", "pause", "update", "ps", "checkpoint")
 
 
 def binary(config: Json) -> str:
-    """The absolute path of the runtime under test: environment RUNTIME or option --runtime, a name to look up or a path."""
+    """The absolute path of the runtime under test: the environment variable RUNTIME or the option --runtime, a name to look up or a path."""
     wanted = os.environ.get("RUNTIME") or config.getoption("--runtime", None) or os.path.join(PROJECT, ".venv", "bin", "pyrunc")
     return os.path.abspath(shutil.which(wanted, path=SYSTEM_PATH) or wanted)
 
 
 def runtime_commands(path: str | os.PathLike[str]) -> set[str]:
-    """The commands of GATES that the runtime has: `COMMAND --help` succeeds. podman and cri-o detect checkpoint in the same way."""
+    """The commands in GATES that the runtime has: `COMMAND --help` succeeds. podman and cri-o detect checkpoint in the same way."""
     found = set()
     for name in GATES:
         try:
@@ -92,7 +92,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 class Noting:
-    """For the process that writes the table; with `pytest -n` the reports come from worker processes."""
+    """For the process that writes the table; with `pytest -n`, the reports come from worker processes."""
 
     def __init__(self, table: report.Table) -> None:
         self.table = table
@@ -137,9 +137,9 @@ def runtime(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def world(request: pytest.FixtureRequest, runtime: str) -> Iterator[Sandbox]:
-    """The private namespaces. At the end only the daemons may be left in them, which are then stopped one by one."""
+    """The private namespaces. At the end only the daemons may be left in them; they are then stopped one by one."""
     if os.geteuid():
-        pytest.skip("not root: the callers' daemons need it")
+        pytest.skip("not root, which the daemons of the callers require")
     programs = request.config.getoption("--containerd", None)
     place = Sandbox([PROJECT, os.path.dirname(runtime)], programs and os.path.abspath(programs))
     try:
@@ -150,7 +150,7 @@ def world(request: pytest.FixtureRequest, runtime: str) -> Iterator[Sandbox]:
         callers.gone(place)
     finally:
         left = place.close()
-    assert not left, "cgroups that can't be removed: something is still in them"
+    assert not left, "cgroups that can't be removed, because they still have processes"
 
 
 @pytest.fixture(scope="session")
@@ -163,7 +163,7 @@ def layer() -> bytes:
 
 @pytest.fixture(scope="session")
 def started() -> list[Caller]:
-    """Callers that have been set up, so that a failed test's containers can be removed."""
+    """Callers that have been set up, so that containers of a failed test can be removed."""
     return []
 
 
@@ -189,7 +189,7 @@ def rootless(world: Sandbox, runtime: str, layer: bytes, started: list[Caller]) 
         pytest.skip(f"not installed: {', '.join(missing)}")
     probe = ["setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", "--", runtime, "--version"]
     if world.run(probe).status:
-        pytest.skip("an ordinary user can't read the directory that the runtime lies in")
+        pytest.skip("an ordinary user can't read the directory of the runtime")
     return caller(callers.RootlessPodman, world, runtime, layer, started)
 
 
@@ -210,7 +210,7 @@ def remapped(containerd: Containerd, world: Sandbox, runtime: str, layer: bytes,
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest) -> Engine:
-    """One of the callers with docker's command line, by the name of its fixture (engine_tools.on)."""
+    """A caller with docker's command line, by the name of its fixture (engine_tools.on)."""
     return request.getfixturevalue(request.param)
 
 
@@ -231,7 +231,7 @@ def cri(containerd: Containerd, started: list[Caller]) -> Cri:
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest, world: Sandbox, started: list[Caller]) -> Iterator[None]:
-    """After each test: no process, mount, cgroup or state directory of a container. Leftovers of a failed test are removed."""
+    """Checks after each test that no process, mount, cgroup or state directory of a container is left. Leftovers of a failed test are removed."""
     yield
     answer = getattr(request.node, "report_call", None)
     if answer is not None and answer.passed:
@@ -245,7 +245,7 @@ def nothing_left(request: pytest.FixtureRequest, world: Sandbox, started: list[C
 
 
 def sweep(world: Sandbox, started: list[Caller]) -> None:
-    """Removes all containers through their callers, and kills by process id those that the callers cannot remove."""
+    """Removes all containers with their callers, and kills, by process id, those that the callers cannot remove."""
     for one in reversed(started):
         one.close()
     try:

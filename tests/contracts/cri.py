@@ -1,7 +1,7 @@
-"""Kubernetes' side of containerd: its Container Runtime Interface, called over gRPC on the private socket.
+"""The Kubernetes side of containerd: its Container Runtime Interface, called over gRPC on the private socket.
 
-The messages are made from the interface's own file, as Debian's golang-github-kubernetes-cri-api-dev has it, compiled by grpcio-tools when
-the tests run. A message is written as a dict with the names of that file; enumerations are their names.
+grpcio-tools compiles the messages when the tests run, from the definition of the interface in Debian's golang-github-kubernetes-cri-api-dev.
+A message is written as a dict with the names in that file; enumerations are given by name.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ RUNNING, EXITED = 1, 2  # ContainerState
 
 
 class Failed(Exception):
-    """The call was answered with a status other than OK."""
+    """The call returned a status other than OK."""
 
 
 def missing() -> list[str]:
-    """Names of the requirements of these tests that are not installed."""
+    """The requirements of these tests that are not installed."""
     found = [] if os.path.exists(PROTO) else ["golang-github-kubernetes-cri-api-dev"]
     return found + [name for name in ("grpc", "grpc_tools", "websocket") if importlib.util.find_spec(name) is None]
 
@@ -93,8 +93,8 @@ class Cri:
     def run_pod(
         self, name: str, network: str = "POD", handler: str | None = None, sysctls: Mapping[str, str] | None = None, **security: Json
     ) -> str:
-        """Starts a pod sandbox, in a cgroup as a kubelet makes it, and returns its id. `handler` is the handler of a RuntimeClass;
-        `security` is added to the sandbox's security context."""
+        """Starts a pod sandbox in a cgroup like that of a kubelet, and returns its id. `handler` is the handler of a RuntimeClass; `security` is
+        added to the security context of the sandbox."""
         spaces = {"network": network, "pid": "CONTAINER", **security.pop("namespace_options", {})}
         config = {
             "metadata": {"name": name, "uid": f"uid-{name}", "namespace": "contracts", "attempt": 0},
@@ -158,7 +158,7 @@ class Cri:
         return self._stream("Exec", container_id=container, cmd=list(command), stdin=stdin, tty=tty)
 
     def attach(self, container: str, stdin: bool = False, tty: bool = False) -> streams.Stream:
-        """A connection to the container's own process: `kubectl attach [-i] [-t]`. `tty` must match the container's."""
+        """A connection to the main process of the container: `kubectl attach [-i] [-t]`. `tty` must be the same as for the container."""
         return self._stream("Attach", container_id=container, stdin=stdin, tty=tty)
 
     def _stream(self, method: str, tty: bool, **message: Json) -> Stream:
@@ -167,7 +167,7 @@ class Cri:
         return Stream(self.world, self.call(method, stdout=True, stderr=not tty, tty=tty, **message).url)
 
     def stats(self, container: str) -> Json:
-        """ContainerStats of one container."""
+        """The ContainerStats of one container."""
         return self.call("ContainerStats", container_id=container).stats
 
     def inspect(self, container: str) -> Json:
@@ -180,12 +180,12 @@ class Cri:
         return status.state, status.exit_code
 
     def log(self, sandbox: str, name: str) -> str:
-        """The log of a container, without the time stamps."""
+        """The log of a container, without time stamps."""
         lines = self.world.read(f"{self.sandboxes[sandbox]['log_directory']}/{name}.log").splitlines()
         return "".join(line.split(" ", 3)[3] + "\n" for line in lines)
 
     def remove_pod(self, sandbox: str) -> None:
-        """Stops and removes a pod, and its cgroup as a kubelet does (which fails if a container left something in it)."""
+        """Stops and removes a pod and, like a kubelet, its cgroup (which fails if a container has left something in it)."""
         self.call("StopPodSandbox", pod_sandbox_id=sandbox)
         self.call("RemovePodSandbox", pod_sandbox_id=sandbox)
         parent = self.sandboxes.pop(sandbox)["linux"]["cgroup_parent"]

@@ -1,4 +1,4 @@
-"""Helpers shared by the tests of Kubernetes."""
+"""Helpers shared by the Kubernetes tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def pod(cri: Cri, name: str, **options: Option) -> Iterator[str]:
-    """A pod sandbox, stopped and removed at the end together with its containers."""
+    """A pod sandbox, which is stopped and removed with its containers at the end."""
     sandbox = cri.run_pod(name, **options)
     try:
         yield sandbox
@@ -32,7 +32,7 @@ def started(cri: Cri, sandbox: str, name: str, *command: str, **options: Option)
 
 
 def finished(cri: Cri, sandbox: str, name: str, script: str, **options: Option) -> tuple[int, str]:
-    """(exit code, output) of a container that runs a shell script to its end."""
+    """(exit code, output) of a container that runs a shell script."""
     container = started(cri, sandbox, name, "sh", "-c", script, **options)
     wait_until("it has exited", lambda: cri.status(container)[0] == api.EXITED)
     code, output = cri.status(container)[1], cri.log(sandbox, name)

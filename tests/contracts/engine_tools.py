@@ -9,8 +9,8 @@ OF_ROOT = ("podman", "docker")
 
 
 def on(*engines: str) -> pytest.MarkDecorator:
-    """Runs a test of the fixture `engine` once for each engine. Must be the innermost decorator, so that the engine is the first word of
-    the id."""
+    """Runs a test with the fixture `engine` once for each engine. It must be the innermost decorator, so that the engine is the first word of the
+    id."""
     return pytest.mark.parametrize("engine", engines, indirect=True)
 
 

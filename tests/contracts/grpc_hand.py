@@ -1,10 +1,10 @@
-"""Makes gRPC calls for the tests in a separate process: the library keeps threads and hooks every fork of its process, so that a test's
-fork bomb would end in an abort instead of the kill that is tested.
+"""Makes gRPC calls for the tests in a separate process: the library has threads and hooks every fork of its process, so that the fork bomb of
+a test would end with an abort instead of the kill that is tested.
 
     python3 grpc_hand.py ADDRESS
 
-Each line of standard input is {"method": "/package.Service/Method", "seconds": n, "size": n} and that many bytes follow; the answer is
-{"size": n} and bytes, or {"code": name, "details": text}.
+Each line of standard input is {"method": "/package.Service/Method", "seconds": n, "size": n}, followed by that many bytes; the answer is
+{"size": n} and the bytes, or {"code": name, "details": text}.
 """
 
 from __future__ import annotations

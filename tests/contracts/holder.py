@@ -1,10 +1,9 @@
-"""The first process of the private world that the callers' daemons run in.
+"""The first process of the private world in which the daemons of the callers run.
 
-It owns one rule: when its standard input ends, everything started inside ends with it. New mount, network and process
-namespaces (mount_namespaces(7), network_namespaces(7), pid_namespaces(7)); `/run`, `/var/tmp` and `/dev/shm` are fresh
-tmpfs, so the callers' hard-coded places (`/run/runc`, `/run/containerd/s`, `/dev/shm/libpod_lock`, …) are private to us.
-The mounts are shared among the processes inside, as on a host run by systemd, so that a mount which leaks out of a
-container is seen by the others; nothing travels to the real host.
+It owns one rule: when its standard input ends, everything started inside ends with it. There are new mount, network and process namespaces
+(mount_namespaces(7), network_namespaces(7), pid_namespaces(7)); `/run`, `/var/tmp` and `/dev/shm` are new tmpfs mounts, so the hard-coded
+paths of the callers (`/run/runc`, `/run/containerd/s`, `/dev/shm/libpod_lock`, …) are private. The mounts are shared among the processes
+inside, as on a host with systemd, so that other processes see a mount that leaks out of a container; nothing propagates to the real host.
 
 Run as a program: prints the process id of the inner process, then `ready`.
 """
@@ -32,7 +31,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def call(name: str, *args: object) -> None:
-    """Calls a libc function and raises OSError with its name on failure."""
+    """Calls a libc function; on failure, raises OSError with its name."""
     if getattr(libc, name)(*args) == -1:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
@@ -45,9 +44,9 @@ def mount(source: str | None, target: str, fstype: str | None, flags: int, data:
 
 
 def every_hierarchy() -> None:
-    """On version 1 each controller gets a mount point here, in a tmpfs of the world: containerd gives up on a process with a hierarchy in
-    /proc/PID/cgroup that stands nowhere in its mount table (no metrics, and no word of processes that the kernel kills for want of memory), and
-    criu, crun or another test may bring such a hierarchy to life at any time."""
+    """On version 1, each controller gets a mount point here, in a tmpfs of the world. containerd gives up on a process if a hierarchy in
+    /proc/PID/cgroup is missing in its mount table (there are no metrics, and processes that the kernel kills for lack of memory are not
+    reported), and criu, crun or another test may create such a hierarchy at any time."""
     if os.path.exists(CGROUP_ROOT + "/cgroup.controllers"):
         return
     links = {entry.name: os.readlink(entry) for entry in os.scandir(CGROUP_ROOT) if entry.is_symlink()}
@@ -77,7 +76,7 @@ def every_hierarchy() -> None:
 
 
 def inner(keep: Sequence[str]) -> None:
-    """Builds the private mounts, then reaps orphans for ever. `keep`: directories under the covered ones that stay visible."""
+    """Sets up the private mounts, then reaps orphans forever. `keep`: directories below the covered ones that stay visible."""
     call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     handles = {path: os.open(path, os.O_PATH) for path in keep if path.startswith(("/run/", "/var/tmp/"))}
@@ -104,7 +103,7 @@ def inner(keep: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Outer half: makes the namespaces, waits for the end of its standard input, kills the inner half (and with it every process in the
+    """The outer half: creates the namespaces, waits for the end of its standard input, and kills the inner half (and with it every process in the
     namespaces)."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     call("unshare", CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID)

@@ -1,4 +1,4 @@
-"""The one image of the contract tests: a root file system with busybox, as a tarball and as an OCI image archive.
+"""The only image of the contract tests: a root file system with busybox, as a tarball and as an OCI image archive.
 
 Owns the contents of that root. Nothing is fetched; the same input gives the same bytes (no clock in the archives).
 """
@@ -49,7 +49,7 @@ DIRECTORIES = {
 
 
 def add(archive: tarfile.TarFile, name: str, kind: bytes, mode: int, data: bytes = b"", link: str = "", owner: int = 0) -> None:
-    """One member of a tar archive, without a time stamp."""
+    """Adds a member to a tar archive, without a time stamp."""
     item = tarfile.TarInfo(name)
     item.type, item.mode, item.size, item.linkname, item.uid, item.gid = kind, mode, len(data), link, owner, owner
     archive.addfile(item, io.BytesIO(data))
@@ -74,7 +74,7 @@ def rootfs_tar() -> bytes:
 
 
 def oci_archive(layer: bytes, reference: str) -> bytes:
-    """The same root as an OCI image archive (image-spec image-layout.md), for importers that require one."""
+    """The same root as an OCI image archive (image-spec image-layout.md), for tools that require one."""
     blobs = {}
 
     def blob(data: bytes, media_type: str) -> Json:
@@ -107,6 +107,6 @@ def oci_archive(layer: bytes, reference: str) -> bytes:
 
 
 def machine() -> str:
-    """The machine's architecture as images spell it."""
+    """The architecture of this machine as images spell it."""
     name = os.uname().machine
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(name, name)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def cgroup_value(world: Sandbox, name: str, controller: str, v1: str, v2: str) -> str:
-    """A file of a container's cgroup, under either version."""
+    """The value of a file in the container's cgroup, with either version."""
     place = f"/sys/fs/cgroup/{controller}/{world.cgroup}/libpod-{name}/{v1}"
     if not os.path.exists(os.path.dirname(place)):
         place = f"/sys/fs/cgroup/{world.cgroup}/libpod-{name}/{v2}"

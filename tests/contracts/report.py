@@ -1,6 +1,6 @@
 """The table of callers and features: what passed, failed or was skipped, and why.
 
-Owns its formats: text, Markdown, and a file for comparison with another run (`--save`, `--against`). A test's name is the feature.
+Owns its formats: text, Markdown, and a file for comparison with another run (`--save`, `--against`). The name of a test is the feature.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WORDS = {"passed": "passed", "failed": "FAILED", "skipped": "skipped"}
 
 
 class Table:
-    """Cells by (feature, caller); a failure of a test's set-up or clean-up counts as its failure."""
+    """Cells by (feature, caller); if the setup or teardown of a test fails, the test counts as failed."""
 
     def __init__(self, runtime: str) -> None:
         self.runtime = runtime
@@ -40,7 +40,7 @@ class Table:
         self.reasons: dict[str, list[str]] = {}
 
     def note(self, answer: pytest.TestReport) -> None:
-        """A report with the properties set by mark(), possibly in another process."""
+        """Adds a report with the properties that mark() has set, possibly in another process."""
         properties = dict(answer.user_properties)
         feature, caller = str(properties[FEATURE]), str(properties[CALLER])
         key = (feature, caller)
@@ -62,8 +62,7 @@ class Table:
 
     @staticmethod
     def caller(item: Json) -> str:
-        """The caller that drives the runtime in a test: that of the marker `caller`, else the first caller's fixture that the test
-        requests."""
+        """The caller that uses the runtime in a test: that of the marker `caller`, or else the first fixture of a caller that the test requests."""
         named = [mark.args[0] for mark in item.iter_markers("caller") if mark.args]
         named += [CALLERS[item.callspec.params["engine"]]] if "engine" in item._fixtureinfo.argnames else []
         named += [CALLERS[name] for name in item._fixtureinfo.argnames if name in CALLERS]
@@ -81,7 +80,7 @@ class Table:
             json.dump([[feature, caller, outcome] for (feature, caller), outcome in self.cells.items()], file)
 
     def worse_than(self, path: str | os.PathLike[str]) -> list[str]:
-        """Lines: tests that passed in the saved run but not in this one. Tests that were not run here don't count."""
+        """Lines with the tests that passed in the saved run but not in this one. Tests that were not run here don't count."""
         with open(path) as file:
             theirs = {(feature, caller): outcome for feature, caller, outcome in json.load(file)}
         rows = [

@@ -1,7 +1,7 @@
 """The private world in which real callers (podman, containerd, dockerd, buildah) run, seen from the outside.
 
-Owns: starting and ending that world (holder.py), running programs in it, and finding what was left behind in it.
-Invariant: it kills only processes that it started, and always by process id.
+Owns starting and ending that world (holder.py), running programs in it, and finding what was left behind in it.
+Invariant: it only kills processes that it started, and always by process id.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "holder.py")
 BASE = "/run/contracts"
-CONTAINER_ID = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_+.-]*")  # other names in a state root are the runtime's own
+CONTAINER_ID = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_+.-]*")  # other names in a state root belong to the runtime
 CGROUP_ROOT = "/sys/fs/cgroup"
 USER, UID = "tester", 4321
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -35,7 +35,7 @@ Found = TypeVar("Found")
 
 
 class TimedOut(Exception):
-    """A program in the world did not end within its (generous) time."""
+    """A program in the world did not end within its (generous) time limit."""
 
 
 class Result:
@@ -49,7 +49,7 @@ class Result:
         return self.out + self.err
 
     def ok(self) -> Result:
-        """The result itself if the program succeeded, else an AssertionError that shows everything."""
+        """Returns the result itself if the program succeeded; otherwise raises an AssertionError that shows everything."""
         return self.exits(0)
 
     def exits(self, status: int) -> Result:
@@ -61,7 +61,7 @@ class Result:
 
 
 def wait_until(what: str | Callable[[], str], check: Callable[[], Found], seconds: float = 60) -> Found:
-    """Polls `check` until it returns a true value, and returns that; fails with `what` after a generous time."""
+    """Polls `check` until it returns a true value, and returns that value; fails with `what` after a generous time."""
     end = time.monotonic() + seconds
     while True:
         answer = check()
@@ -73,7 +73,7 @@ def wait_until(what: str | Callable[[], str], check: Callable[[], Found], second
 
 
 def read(path: str) -> str:
-    """The text of a file, or "" if it is gone (processes and cgroups may vanish at any time)."""
+    """The text of a file, or "" if it is gone (processes and cgroups may disappear at any time)."""
     try:
         with open(path, errors="surrogateescape") as file:
             return file.read()
@@ -82,10 +82,10 @@ def read(path: str) -> str:
 
 
 class Sandbox:
-    """One private world. `cgroup` is the name of the parent cgroup of the callers' containers: unique to this run."""
+    """A private world. `cgroup` is the name of the parent cgroup for the containers of the callers; it is unique to this run."""
 
     def __init__(self, keep: Sequence[str] = (), programs: str | None = None) -> None:
-        """`keep`: directories that stay visible. `programs`: a directory whose programs come before the system's."""
+        """`keep`: directories that stay visible. `programs`: a directory whose programs take precedence over those of the system."""
         self.cgroup = f"oc-contracts-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.daemons: dict[str, subprocess.Popen[Json]] = {}
         self.holder = subprocess.Popen([sys.executable, "-I", HOLDER, *keep], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -109,7 +109,7 @@ class Sandbox:
     # -- programs ------------------------------------------------------------------------------------------------------
 
     def outer(self, path: str) -> str:
-        """The path of the world's file `path` as seen from this process."""
+        """The path of a file in the world, as seen from this process."""
         return f"/proc/{self.pid}/root{path}"
 
     def argv(self, argv: Sequence[str]) -> list[str]:
@@ -119,7 +119,7 @@ class Sandbox:
         return subprocess.Popen(self.argv(argv), env={**self.env, **(env or {})}, **options)
 
     def socket(self) -> socket.socket:
-        """A TCP socket of the world's network namespace, for this process, which returns to its own namespace."""
+        """A TCP socket in the network namespace of the world; this process then returns to its own namespace."""
         places = [f"/proc/{name}/ns/net" for name in ("thread-self", self.pid)]
         own, inside = (os.open(place, os.O_RDONLY | os.O_CLOEXEC) for place in places)
         try:
@@ -140,7 +140,7 @@ class Sandbox:
         seconds: float = 90,
         cwd: str | None = None,
     ) -> Result:
-        """Runs a program to its end. `stdin` is text for it, else it reads /dev/null."""
+        """Runs a program to its end. `stdin` is text for it; without that it reads /dev/null."""
         argv = ["env", "-C", cwd, *argv] if cwd else list(argv)
         with self.popen(
             argv,
@@ -160,7 +160,7 @@ class Sandbox:
         return Result(argv, process.returncode, out, err)
 
     def run_together(self, commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None, seconds: float = 120) -> list[Result]:
-        """Runs several programs at the same time; their results in the same order."""
+        """Runs several programs at the same time; returns their results in the same order."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes = [self.popen(argv, env=env, **pipes) for argv in commands]
         results = []
@@ -170,7 +170,7 @@ class Sandbox:
         return results
 
     def run_on_tty(self, argv: Sequence[str], seconds: float = 90) -> Result:
-        """Runs a program on a new terminal; the output is what the terminal showed."""
+        """Runs a program on a new terminal; its output is what the terminal showed."""
         master, slave = os.openpty()
         process = self.popen(["setsid", "-c", "-w", *argv], stdin=slave, stdout=slave, stderr=slave)
         os.close(slave)
@@ -193,7 +193,7 @@ class Sandbox:
 
     @staticmethod
     def child(process: subprocess.Popen[Json]) -> int | None:
-        """The program that nsenter runs: its only child (nsenter has to fork to enter a process namespace)."""
+        """The program that nsenter runs, which is its only child (nsenter has to fork to enter a process namespace)."""
         children = read(f"/proc/{process.pid}/task/{process.pid}/children").split()
         return int(children[0]) if children else None
 
@@ -231,10 +231,10 @@ class Sandbox:
             raise AssertionError(f"{name} did not end on SIGTERM:\n{self.log(name)}") from None
 
     def close(self) -> list[str]:
-        """Ends the world: the kernel kills all its processes and drops its mounts. Our own cgroups are removed afterwards; returns those
-        that are still in use and can't be removed."""
+        """Ends the world: the kernel kills all its processes and drops its mounts. Then removes our cgroups; returns those that are still in use and
+        can't be removed."""
         assert self.holder.stdin and self.holder.stdout
-        handles = [os.open(path, os.O_PATH) for path in self.hierarchies()]  # keep the hierarchies alive that are mounted only in the world
+        handles = [os.open(path, os.O_PATH) for path in self.hierarchies()]  # keeps hierarchies alive that are only mounted in the world
         self.holder.stdin.close()
         self.holder.wait()
         self.holder.stdout.close()
@@ -265,7 +265,7 @@ class Sandbox:
         return os.path.exists(self.outer(path))
 
     def add_user(self) -> None:
-        """Makes the world's ordinary user, with subordinate ids, in a writable overlay on /etc: the real one is not changed."""
+        """Creates an ordinary user in the world, with subordinate ids, in a writable overlay on /etc: the real one is not changed."""
         if self.exists(f"{BASE}/etc-upper"):
             return
         for name in ("etc-upper", "etc-work"):
@@ -290,7 +290,7 @@ class Sandbox:
         return None
 
     def processes(self) -> dict[int, str]:
-        """{process id: command line} of the world, without the holder, the daemons, and what keeps rootless podman's namespace."""
+        """{process id: command line} in the world, without the holder, the daemons, and the process that keeps rootless podman's namespace."""
         known = {1} | {self.inner_pid(child) for child in map(self.child, self.daemons.values()) if child}
         found = {}
         for name in os.listdir(self.outer("/proc")):
@@ -302,7 +302,7 @@ class Sandbox:
         return found
 
     def mounts(self) -> list[str]:
-        """Mount points in the world that are not part of a caller's permanent set-up."""
+        """Mount points in the world that are not part of the permanent setup of a caller."""
         standing = ("/netns/default", "/run/netns", "/podman/root/overlay", "/docker/overlay2", "/containerd/io.containerd.grpc")
         points = [line.split(" ")[4] for line in read(f"/proc/{self.pid}/mountinfo").splitlines()]
         return [point for point in points if not point.endswith(standing)]
@@ -318,7 +318,7 @@ class Sandbox:
         return [f"{root}/{name}" for name in os.listdir(root) if not os.path.islink(f"{root}/{name}")]
 
     def cgroups(self) -> list[str]:
-        """Directories of our own cgroup in every hierarchy, itself included."""
+        """Our cgroup and the directories below it, in every hierarchy."""
         found = []
         for hierarchy in self.hierarchies():
             for path, _, _ in os.walk(os.path.join(hierarchy, self.cgroup)):
@@ -326,12 +326,12 @@ class Sandbox:
         return found
 
     def container_cgroups(self) -> list[str]:
-        """Like cgroups(), without the permanent ones: our own, podman's for conmon, BuildKit's for its steps."""
+        """Like cgroups(), without the permanent ones: our own, that of podman for conmon, and that of BuildKit for its steps."""
         standing = (self.cgroup, f"{self.cgroup}/conmon", f"{self.cgroup}/buildkit")
         return [path for path in self.cgroups() if not path.endswith(standing)]
 
     def stray_cgroups(self) -> set[str]:
-        """cgroups of containers whose caller sets no cgroupsPath (buildah, BuildKit): children or siblings of our own."""
+        """cgroups of containers whose caller sets no cgroupsPath (buildah, BuildKit): children or siblings of our cgroup."""
         found: set[str] = set()
         for hierarchy in self.hierarchies():
             for path, names, _ in os.walk(hierarchy):
@@ -339,14 +339,14 @@ class Sandbox:
         return found
 
     def listing(self, path: str) -> list[str]:
-        """Paths of the entries of a directory; none if it doesn't exist."""
+        """The paths of the entries in a directory; none if it doesn't exist."""
         try:
             return [f"{path}/{name}" for name in os.listdir(self.outer(path))]
         except OSError:
             return []
 
     def state_directories(self) -> list[str]:
-        """Containers that a runtime still knows: entries of the state roots that callers use."""
+        """Containers that a runtime still knows: entries in the state roots that callers use."""
         roots = [f"/run/{name}" for name in ("runc", "crun", "pyrunc", "youki")]
         roots += self.listing("/run/containerd/runc")
         for path in self.listing(f"{BASE}/docker-run") + self.listing(f"{BASE}/remapped-run"):
@@ -364,5 +364,5 @@ class Sandbox:
         return [line for line in lines if line not in self.forgotten]
 
     def forget(self) -> None:
-        """Ignores what is left now from here on, so that one failed test doesn't fail all later ones."""
+        """Ignores from now on what is left now, so that one failed test doesn't make all later ones fail."""
         self.forgotten.update(self.leftovers())

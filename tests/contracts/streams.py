@@ -1,6 +1,6 @@
 """A connection to the streaming server of a CRI, as `kubectl exec` and `kubectl attach` open one.
 
-Owns the protocol: WebSocket with the subprotocol v4.channel.k8s.io, where the first byte of each message names a channel. The socket is
+Owns the protocol: WebSocket with the subprotocol v4.channel.k8s.io, in which the first byte of each message names a channel. The socket is
 created in the network namespace of the world and used from here, so no separate thread or process is needed.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)
-PIECE = 32768  # what kubectl sends at a time
+PIECE = 32768  # bytes that kubectl sends at a time
 
 
 class Refused(Exception):
@@ -25,7 +25,7 @@ class Refused(Exception):
 
 
 class Stream:
-    """A context manager: closing the connection is the only end of file that this version of the protocol can signal."""
+    """A context manager, because this version of the protocol can only signal end of file by closing the connection."""
 
     def __init__(self, world: Sandbox, url: str) -> None:
         place = urllib.parse.urlsplit(url)
@@ -47,7 +47,7 @@ class Stream:
         self.connection.send_binary(bytes([channel]) + data)
 
     def send(self, text: str) -> None:
-        """Standard input."""
+        """Sends standard input."""
         data = text.encode()
         for start in range(0, len(data), PIECE):
             self._send(STDIN, data[start : start + PIECE])

@@ -1,7 +1,7 @@
 """Failures: the engine shows the reason, the exit status is the one that its users expect, and nothing is left behind.
 
-A wrong or missing binary, the state of another runtime under the same root, an engine killed during create, an image without a shell, a
-full disk under the runtime's root and under the engine's.
+A wrong or missing binary, the state of another runtime below the same root, an engine killed during create, an image without a shell, a full
+disk below the root of the runtime and below that of the engine.
 """
 
 import json
@@ -12,7 +12,7 @@ import pytest
 from callers import IMAGE, REFERENCE
 from sandbox import BASE, wait_until
 
-# ---- no runtime there
+# ---- without a runtime
 
 
 def test_runtime_is_missing(podman):
@@ -38,12 +38,12 @@ def test_runtime_is_not_configured(docker):
     assert "nobody" in result.err
 
 
-# ---- images that lack what is asked for
+# ---- images that lack something
 
 
 @pytest.fixture
 def bare(docker, world):
-    """An image of one static program: no shell, no /etc/passwd, no directories."""
+    """An image with one static program: no shell, no /etc/passwd, no directories."""
     world.write(f"{BASE}/bare/Dockerfile", "FROM scratch\nCOPY busybox /busybox\n")
     world.run(["cp", "/bin/busybox", f"{BASE}/bare/busybox"]).ok()
     docker("build", "--network=none", "--tag=bare", f"{BASE}/bare", env={"DOCKER_BUILDKIT": "0"}).ok()
@@ -69,8 +69,8 @@ def test_image_without_a_shell(docker, bare):
 
 
 def test_state_of_runc_under_the_same_root(containerd, world):
-    """containerd gives all its runtimes one --root a namespace: a container of runc's lives, is used and removed beside ours, and
-    neither runtime takes the other's away."""
+    """containerd uses one --root in each namespace for all its runtimes: a container of runc runs, is used and is removed next to ours, and
+    neither runtime removes the other's container."""
     words = ["run", "-d", "--runtime=io.containerd.runc.v2", f"--fifo-dir={BASE}/fifo"]
     containerd.ctr(*words, "--runc-binary=/usr/sbin/runc", REFERENCE, "of-runc", "sleep", "1000").ok()
     containerd.ctr(*words, f"--runc-binary={containerd.runtime}", REFERENCE, "ours", "sleep", "1000").ok()
@@ -89,11 +89,11 @@ def test_state_of_runc_under_the_same_root(containerd, world):
         containerd.ctr("containers", "rm", name).ok()
 
 
-# ---- an engine that is killed in mid-create
+# ---- an engine that is killed in the middle of create
 
 
 def blocking_hook(world):
-    """A hook that reports and then waits for ever."""
+    """A hook that reports and then waits forever."""
     script = f"#!/bin/sh\ncat > /dev/null\necho here > {BASE}/hook-runs\nexec sleep 4444\n"
     return world.write(f"{BASE}/hook.sh", script, 0o755)
 
@@ -103,8 +103,8 @@ def descendants(world, words):
 
 
 def test_engine_is_killed_in_mid_create(podman, world):
-    """podman and its monitor are killed while a hook holds create up. podman then forgets the container without asking the runtime, which
-    can be told by hand: by `delete --force`; pyrunc's `gc` also finds what is left."""
+    """podman and its monitor are killed while create waits for a hook. podman then forgets the container without calling the runtime, so a user
+    has to call `delete --force`; pyrunc's `gc` also finds what is left."""
     hook = {"version": "1.0.0", "hook": {"path": blocking_hook(world)}, "when": {"always": True}, "stages": ["createRuntime"]}
     world.write(f"{BASE}/hooks/block.json", json.dumps(hook))
     argv = podman.argv(f"--hooks-dir={BASE}/hooks", "run", *podman.create_options("none"), "--name=half", IMAGE, "true")
@@ -116,7 +116,7 @@ def test_engine_is_killed_in_mid_create(podman, world):
             world.run(["kill", "-KILL", str(pid)])
     process.wait()
     podman("rm", "--force", "--time=0", "half").ok()
-    for pid in descendants(world, "sleep 4444"):  # the hook is the administrator's; nobody else ends it
+    for pid in descendants(world, "sleep 4444"):  # the hook belongs to the administrator; nothing else ends it
         world.run(["kill", "-KILL", str(pid)])
     world.run(["rm", f"{BASE}/hooks/block.json"]).ok()
     for path in world.state_directories():
@@ -127,11 +127,11 @@ def test_engine_is_killed_in_mid_create(podman, world):
 
 
 def test_shim_is_killed_in_mid_create(containerd, world):
-    """containerd notices that its shim is gone and has the runtime delete what there is; the name is free at once."""
+    """containerd notices that its shim is gone and makes the runtime delete the rest; the name is free immediately."""
     layer = f"{BASE}/blocked"
     spec = json.loads(world.run([containerd.runtime, "spec", "--file", "-"]).out or "{}") if "pyrunc" in containerd.runtime else None
     if spec is None:
-        pytest.skip("the configuration is made by `pyrunc spec --file -`")
+        pytest.skip("`pyrunc spec --file -` writes the configuration")
     os.makedirs(world.outer(f"{layer}/rootfs"), exist_ok=True)
     world.run(["tar", "-xf", f"{BASE}/rootfs.tar", "-C", f"{layer}/rootfs"])
     spec["hooks"] = {"createRuntime": [{"path": blocking_hook(world)}]}
@@ -157,7 +157,7 @@ def test_shim_is_killed_in_mid_create(containerd, world):
 
 @pytest.fixture
 def full(world):
-    """full(path, bytes) mounts a tmpfs of that size there."""
+    """full(path, bytes) mounts a tmpfs of that size at the path."""
     made = []
 
     def mount(path, size):
@@ -172,7 +172,7 @@ def full(world):
 
 
 def test_full_disk_under_the_runtime(podman, world, full):
-    """No room for the state: create fails with that reason, and leaves nothing."""
+    """There is no space for the state: create fails with that reason, and leaves nothing behind."""
     place = full(f"{BASE}/small", "8k")
     world.run(["dd", "if=/dev/zero", f"of={place}/filler", "bs=4096", "count=8"])
     argv = [*podman.argv(f"--runtime-flag=root={place}"), "run", "--rm", *podman.create_options("none"), IMAGE, "true"]
@@ -183,7 +183,7 @@ def test_full_disk_under_the_runtime(podman, world, full):
 
 
 def test_full_disk_under_the_program(containerd, world, full):
-    """The container's own disk is full: that is the program's business, and its status is passed on."""
+    """The disk of the container is full: the program handles that, and its status is passed on."""
     place = full(f"{BASE}/small", "16k")
     words = ["--rm", f"--mount=type=bind,src={place},dst=/data,options=rbind:rw"]
     result = containerd.run(*words, REFERENCE, "fills", "dd", "if=/dev/zero", "of=/data/x", "bs=4096", "count=20").exits(1)
@@ -191,7 +191,7 @@ def test_full_disk_under_the_program(containerd, world, full):
 
 
 def test_full_disk_under_the_engine(podman, world, full):
-    """podman's run directory is full: podman says so itself, or the runtime does; afterwards the same place works."""
+    """podman's run directory is full: podman or the runtime reports it; afterwards the same directory works."""
     place = full(f"{BASE}/small-run", "64k")
     argv = [word.replace(f"{BASE}/podman/runroot", place) for word in podman.argv()]
     argv = [

@@ -6,7 +6,7 @@ from sandbox import BASE
 
 
 def shown(result):
-    """What the RUN steps wrote: the output lines that aren't buildah's own."""
+    """The output of the RUN steps, without lines of buildah itself."""
     return [line for line in result.ok().out.splitlines() if not line.startswith(("STEP ", "COMMIT", "--> ")) and len(line) != 64]
 
 
@@ -43,7 +43,7 @@ def test_environment(buildah):
 
 
 def test_no_descriptors_leak(buildah):
-    assert shown(buildah.build("RUN ls /proc/self/fd")) == ["0", "1", "2", "3"], "3 is the directory being read"
+    assert shown(buildah.build("RUN ls /proc/self/fd")) == ["0", "1", "2", "3"], "3 is the directory that is being read"
 
 
 def test_capabilities(buildah):
@@ -100,12 +100,12 @@ def test_tty(buildah, world):
 
 
 def test_background_process_does_not_hang_the_build(buildah):
-    """The step ends with its first process; buildah then waits for the end of its pipes, so all others must be killed."""
+    """The step ends with its first process; buildah then waits until its pipes are closed, so all other processes must be killed."""
     assert shown(buildah.build("RUN sleep 1000 & echo done")) == ["done"]
 
 
 def test_cache_mount(buildah):
-    """A directory that outlives the build: the second one finds what the first has written."""
+    """A directory that outlives the build: the second build finds what the first one has written."""
     line = "RUN --mount=type=cache,target=/cache,id=contracts echo turn >> /cache/turns && wc -l < /cache/turns"
     assert [shown(buildah.build(line))[0] for _ in range(2)] == ["1", "2"]
 

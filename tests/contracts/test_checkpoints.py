@@ -1,4 +1,4 @@
-"""Checkpoints as podman and containerd use them: memory and logs continue, archives, pods' networks, limits."""
+"""Checkpoints as podman and containerd use them: memory and logs continue; archives, networks of pods, limits."""
 
 import os
 
@@ -18,7 +18,7 @@ def lines(podman, name):
 
 
 def goes_on(podman, name, last):
-    """The log has numbers after `last`, none is missing, none came twice: the same memory, the same pipe."""
+    """The log has numbers after `last`, none is missing and none is repeated: it is the same memory and the same pipe."""
     wait_until("it counts on", lambda: lines(podman, name)[-1] > last + 2)
     found = lines(podman, name)
     assert found == list(range(1, len(found) + 1))
@@ -45,7 +45,7 @@ def test_podman_leaves_it_running(podman):
 
 
 def test_podman_moves_it_by_an_archive(podman):
-    """Export, remove, import: on a root that has never been used."""
+    """Export, remove, import, on a root that has never been used."""
     archive = f"{BASE}/checkpoint.tar"
     with podman.running("--name=moved", command=("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /n; sleep 0.05; done")):
         wait_until("it counts", lambda: podman("exec", "moved", "cat", "/n").out.strip())
@@ -60,7 +60,7 @@ def test_podman_moves_it_by_an_archive(podman):
 
 
 def test_podman_shows_what_went_wrong(podman, world):
-    """A damaged image: podman's error has our sentence in it, and the container stays as it is."""
+    """With a damaged image, podman's error contains ours, and the container does not change."""
     with podman.running(command=COUNT) as name:
         podman("container", "checkpoint", "--keep", name).ok()
         images = os.path.join(os.path.dirname(podman.inspect(name, "{{.OCIConfigPath}}")), "checkpoint")
@@ -71,7 +71,7 @@ def test_podman_shows_what_went_wrong(podman, world):
 
 
 def test_containerd_restores_a_task(containerd):
-    """The shim's own order: pause, checkpoint, resume; then a container from the checkpoint's image."""
+    """The order that the shim uses: pause, checkpoint, resume; then a container from the image of the checkpoint."""
     ctr, ref = containerd.ctr, "contracts/checkpoint:1"
     script = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.05; done"
     containerd.run("--detach", REFERENCE, "first", "sh", "-c", script).ok()
@@ -92,7 +92,7 @@ def test_containerd_restores_a_task(containerd):
 
 
 def test_containerd_is_told_of_a_failure(containerd):
-    """The shim reads our JSON log; dump.log is where it looks for it."""
+    """The shim reads our JSON log, and finds dump.log where it expects it."""
     containerd.run("--detach", REFERENCE, "refused", "sleep", "1000").ok()
     try:
         result = containerd.ctr("tasks", "checkpoint", "--image-path=/proc/none", f"--work-path={BASE}/refused-work", "refused")
@@ -103,9 +103,9 @@ def test_containerd_is_told_of_a_failure(containerd):
 
 
 def test_cri_of_containerd_1(cri, containerd):
-    """Its CRI has the call only as a stub: it never reaches the runtime, and the container keeps running."""
+    """In its CRI, the call is only a stub: it never reaches the runtime, and the container keeps running."""
     if containerd.major > 1:
-        pytest.skip("this containerd's CRI can checkpoint: test_cri has it")
+        pytest.skip("the CRI of this containerd supports checkpoints: test_cri tests it")
     with pod(cri, "checkpoint") as sandbox:
         container = started(cri, sandbox, "checkpoint", "sleep", "1000")
         with pytest.raises(kubernetes.Failed, match="UNIMPLEMENTED"):
@@ -114,9 +114,9 @@ def test_cri_of_containerd_1(cri, containerd):
 
 
 def test_cri(cri, containerd, world):
-    """The kubelet's checkpoint API: an archive with CRIU's images, of a container that keeps running."""
+    """The checkpoint API of the kubelet: an archive with CRIU's images of a container that keeps running."""
     if containerd.major == 1:
-        pytest.skip("containerd 1's CRI offers no checkpoints (2.1 does): make test-containerd2")
+        pytest.skip("the CRI of containerd 1 has no checkpoints (2.1 does): make test-containerd2")
     script = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.05; done"
     with pod(cri, "checkpoint") as sandbox:
         container = started(cri, sandbox, "checkpoint", "sh", "-c", script)

@@ -12,7 +12,7 @@ from sandbox import BASE, wait_until
 
 @contextlib.contextmanager
 def running(containerd, name, *words, command=("sleep", "1000")):
-    """A detached container, removed by force at the end."""
+    """A detached container, which is removed by force at the end."""
     containerd.run("--detach", *words, REFERENCE, name, *command).ok()
     try:
         yield name
@@ -54,7 +54,7 @@ def test_exit_status(containerd, status):
     ids=["missing path", "not in PATH", "not executable"],
 )
 def test_command_that_cannot_run(containerd, words, command):
-    """The shim takes the last error of the runtime's JSON log, and nothing else, for its message."""
+    """The shim uses only the last error in the runtime's JSON log for its message."""
     result = run(containerd, REFERENCE, "cannot", command)
     assert result.status != 0 and words in result.err and "unable to retrieve OCI runtime error" not in result.err, result
     containerd.ctr("containers", "rm", "cannot")
@@ -71,7 +71,7 @@ def test_tty(containerd, world):
 
 
 def test_standard_input(containerd):
-    """Some bytes of it: ctr doesn't pass the end of its input on."""
+    """Only some bytes, because ctr doesn't pass on the end of its input."""
     assert run(containerd, REFERENCE, "input", "head", "-c", "5", stdin="piped").ok().out == "piped"
 
 
@@ -160,7 +160,7 @@ def test_same_name_again(containerd):
 
 
 def test_shared_process_namespace(containerd, world):
-    """When init exits, containerd calls `kill --all ID 9`: all other processes of the container must be killed."""
+    """When init exits, containerd calls `kill --all ID 9`, which must kill all other processes of the container."""
     script = "sleep 1234 & echo started"
     host = f"--with-ns=pid:/proc/{world.inner_pid(world.pid)}/ns/pid"
     run(containerd, host, REFERENCE, "shared", "sh", "-c", script).ok()
@@ -168,7 +168,7 @@ def test_shared_process_namespace(containerd, world):
 
 
 def test_container_outlives_the_runtime(containerd, world):
-    """The container's process is the shim's own child: no process of the runtime stays between or beside them."""
+    """The process of the container is a child of the shim: no process of the runtime stays between them or next to them."""
     with running(containerd, "child"):
         pid, _ = task(containerd, "child")
         parent = next(line.split()[1] for line in world.read(f"/proc/{pid}/status").splitlines() if line.startswith("PPid"))
@@ -178,7 +178,7 @@ def test_container_outlives_the_runtime(containerd, world):
 
 
 def test_shim_is_killed(containerd, world):
-    """containerd then sends `delete --force`, with the container still running."""
+    """containerd then calls `delete --force` while the container is still running."""
     with running(containerd, "orphan"):
         pid, _ = task(containerd, "orphan")
         parent = next(line.split()[1] for line in world.read(f"/proc/{pid}/status").splitlines() if line.startswith("PPid"))
@@ -187,7 +187,7 @@ def test_shim_is_killed(containerd, world):
 
 
 def test_stats(containerd):
-    """The shim reads the cgroup of init, which has to be in its own when create returns."""
+    """The shim reads the cgroup of init, which must be in its final cgroup when create returns."""
     with running(containerd, "metrics") as name:
         rows = dict(line.split()[:2] for line in containerd.ctr("tasks", "metrics", name).ok().out.splitlines() if len(line.split()) > 1)
         used = next(int(rows[key]) for key in ("memory.usage_in_bytes", "memory.usage") if key in rows)

@@ -10,7 +10,7 @@ from sandbox import BASE, wait_until
 
 
 def test_any_other_failure(docker):
-    """125: the runtime fails for another reason than a missing command."""
+    """125 means that the runtime fails for another reason than a missing command."""
     result = docker.run("--sysctl=net.ipv4.ip_default_ttl=nonsense", IMAGE, "true").exits(125)
     assert "ip_default_ttl" in result.err, result
 
@@ -49,7 +49,7 @@ def test_network_of_another_container(docker):
 
 
 def test_restart_on_the_bridge(docker):
-    """The network is given back and taken again."""
+    """The network is released and acquired again."""
     with docker.running(network=None) as name:
         before = docker.inspect(name, "{{.State.Pid}}")
         docker("restart", "--time=0", name).ok()
@@ -113,7 +113,7 @@ def test_build(docker, world):
 
 
 def test_buildkit(docker, world):
-    """The BuildKit inside dockerd calls `run --keep` and `delete`; its runtime is named by a variable of the daemon."""
+    """The BuildKit inside dockerd calls `run --keep` and `delete`; an environment variable of the daemon names its runtime."""
     if not os.path.exists("/usr/bin/curl"):
         pytest.skip("not installed: curl")
     text = f"FROM {IMAGE}\nRUN echo built > /built && id -u\nUSER app\nRUN id -u > /tmp/user\n"
@@ -133,8 +133,8 @@ def test_buildkit_exit_status(docker, world):
 
 
 def buildkit(docker, world, dockerfile):
-    """Has dockerd build `dockerfile` by BuildKit. The client's session protocol isn't needed if the context comes by HTTP,
-    here from a busybox in the private network namespace. The answer is the daemon's stream of JSON objects."""
+    """Makes dockerd build `dockerfile` with BuildKit. The session protocol of the client isn't needed if the context comes over HTTP, here from a
+    busybox in the private network namespace. Returns the daemon's stream of JSON objects."""
     world.write(f"{BASE}/context/Dockerfile", dockerfile)
     world.run(["tar", "-cf", f"{BASE}/context.tar", "-C", f"{BASE}/context", "."]).ok()
     server = world.popen(["busybox", "httpd", "-f", "-p", "127.0.0.1:18081", "-h", BASE])

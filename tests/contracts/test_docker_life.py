@@ -1,5 +1,5 @@
-"""docker commands beyond running a container: wait, attach, copy, commit, rename, networks, volumes, policies, a restart of
-the daemon under running containers."""
+"""docker commands other than running a container: wait, attach, copy, commit, rename, networks, volumes, policies, and a restart of the daemon
+while containers are running."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def test_volume_propagation(docker, world):
 
 @pytest.mark.long
 def test_user_network_with_names(docker):
-    """A bridge of the user's own: containers find each other by name and by alias, through dockerd's resolver."""
+    """A user-defined bridge: containers find each other by name and by alias, through the resolver of dockerd."""
     docker("network", "create", "web").ok()
     try:
         words = ["--network-alias=server", "--name=first"]
@@ -101,16 +101,16 @@ def test_network_connected_later(docker):
 def test_parent_cgroup(docker, world):
     with docker.running(f"--cgroup-parent=/{world.cgroup}/nested", "--memory=64m") as name:
         found = [h for h in world.hierarchies() if os.path.isdir(f"{h}/{world.cgroup}/nested/{name}")]
-        assert found, "the container's cgroup is not below the one that was named"
+        assert found, "the cgroup of the container is not below the given one"
     for hierarchy in found:
-        if os.path.isdir(f"{hierarchy}/{world.cgroup}/nested"):  # runc leaves the parent
+        if os.path.isdir(f"{hierarchy}/{world.cgroup}/nested"):  # runc leaves the parent behind
             os.rmdir(f"{hierarchy}/{world.cgroup}/nested")
 
 
 @pytest.mark.long
 @pytest.mark.needs_exec
 def test_live_restore(docker, world):
-    """dockerd ends and comes back under a running container, which it can still use, and whose end it learns of."""
+    """dockerd stops and starts again while a container is running; it can still use the container and notices its end."""
     settings = json.loads(world.read(f"{docker.place}.json"))
     world.write(f"{docker.place}.json", json.dumps({**settings, "live-restore": True}))
     try:
@@ -132,7 +132,7 @@ def test_live_restore(docker, world):
 
 
 def test_buildx(docker, world):
-    """BuildKit with its own client: a secret, a cache that survives, a bind of the context, a tmpfs."""
+    """BuildKit with its own client: a secret, a cache that survives, a bind mount of the context, a tmpfs."""
     if docker("buildx", "version").status:
         pytest.skip("not installed: docker-buildx")
     world.write(f"{BASE}/buildx/secret", "hush")
@@ -204,10 +204,10 @@ def test_compose(docker, world):
         assert compose("exec", "-T", "worker", "id", "-u").ok().out == "1000\n"
         compose("up", "--detach", "--scale", "worker=4", "--no-recreate").ok()
         assert len(compose("ps", "-q", "worker").ok().out.split()) == 4
-        compose("restart", "--timeout=1", "store").ok()  # the first process of its namespace, which TERM does not end
+        compose("restart", "--timeout=1", "store").ok()  # it is the first process of its namespace, so TERM does not end it
         compose("stop", "worker").ok()
         rows = [json.loads(line) for line in compose("ps", "--all", "--format=json", "worker").ok().out.splitlines()]
-        assert {row["ExitCode"] for row in rows} == {0}, "the workers' own handler ran"
+        assert {row["ExitCode"] for row in rows} == {0}, "the handler of the workers has run"
     finally:
         compose("down", "--volumes", "--timeout=1").ok()
     assert docker("ps", "-aq").ok().out == "" and "three" not in docker("network", "ls").ok().out

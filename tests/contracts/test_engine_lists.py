@@ -1,4 +1,4 @@
-"""`list --engine` with live engines: names, pods and runtimes as the engines know them, and the commands that take an engine's name or the
+"""`list --engine` with running engines: names, pods and runtimes as the engines know them, and commands that accept such a name or the
 beginning of an id. The runtime is called on the host of the engines, as a person would, without --root.
 """
 
@@ -27,7 +27,7 @@ def pyrunc(world, runtime):
 
 @pytest.fixture
 def docker_at_home(world, docker):
-    """The tests' dockerd has an exec-root of its own; /run/docker is where an installed one has it."""
+    """The dockerd of the tests has another exec-root; an installed one uses /run/docker."""
     usual = world.outer("/run/docker/runtime-runc")
     os.makedirs(os.path.dirname(usual), exist_ok=True)
     os.symlink(docker.place + "-run/runtime-runc", usual)
@@ -40,21 +40,21 @@ def rows(pyrunc, engine):
 
 
 def by_name_and_prefix(pyrunc, name, id):
-    """The commands that people type, each with the name and with the beginning of the id."""
+    """The commands that people type, each one with the name and with the beginning of the id."""
     for word in (name, id[:12]):
         assert json.loads(pyrunc("state", word).ok().out)["id"] == id
         assert id in pyrunc("stats", word).ok().out
         assert len(pyrunc("ps", word).ok().out.splitlines()) >= 2
         assert id[:12] in pyrunc("top", "--count", "1", word).ok().out
         assert pyrunc("exec", word, "/bin/echo", "hello").ok().out == "hello\n"
-        assert pyrunc("diff", word).status in (0, 1), "compared, whatever it finds"
+        assert pyrunc("diff", word).status in (0, 1), "diff has compared the container, whatever it found"
     assert pyrunc("state", name[:-1] + "-not-there").status == 1
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "removed at the end"])
 @on("podman")
 def test_listed_by_name(engine, pyrunc, keep):
-    """Podman notes what it removes at the end in a file of its own."""
+    """podman records containers that it removes at their end in a separate file."""
     id = engine.run("-d", *([] if keep else ["--rm"]), "--name", "web", IMAGE, "sleep", "1000").ok().out.strip()
     try:
         row = rows(pyrunc, "podman")[id]
@@ -66,7 +66,7 @@ def test_listed_by_name(engine, pyrunc, keep):
 
 
 def test_listed_by_name_docker(docker_at_home, pyrunc):
-    """In one root with a container of runc, which is shown as runc's and left to runc."""
+    """In the same root there is a container of runc, which is shown as such and left alone."""
     docker = docker_at_home
     ours = docker.run("-d", "--name", "web", IMAGE, "sleep", "1000").ok().out.strip()
     theirs = docker.run("-d", "--name", "other", "--runtime", "reference", IMAGE, "sleep", "1000").ok().out.strip()
@@ -80,14 +80,14 @@ def test_listed_by_name_docker(docker_at_home, pyrunc):
         by_name_and_prefix(pyrunc, "web", ours)
         refused = pyrunc("exec", "other", "/bin/true")
         assert refused.status == 255 and "container other of docker was made by runc" in refused.err
-        assert pyrunc("gc", "--engine", "docker").ok().out == "", "what lives is no garbage"
+        assert pyrunc("gc", "--engine", "docker").ok().out == "", "running containers are not garbage"
     finally:
         docker.remove("web")
         docker.remove("other")
 
 
 def test_listed_by_name_containerd(containerd, pyrunc):
-    """ctr's containers have no other name than their id."""
+    """Containers of ctr have no name except their id."""
     with running(containerd, "lists-me"):
         row = rows(pyrunc, "containerd")["lists-me"]
         assert (row["root"].rpartition("/")[2], row["status"], row["runtime"]) == (containerd.namespace, "running", "pyrunc")
@@ -95,7 +95,7 @@ def test_listed_by_name_containerd(containerd, pyrunc):
 
 
 def test_listed_by_name_kubernetes(cri, pyrunc):
-    """Pods, their sandboxes, and containers as POD/NAME or by their own names."""
+    """Pods, their sandboxes, and containers as POD/NAME or by name alone."""
     with pod(cri, "shop") as sandbox:
         id = started(cri, sandbox, "till", "sleep", "1000")
         found = rows(pyrunc, "containerd")

@@ -1,5 +1,5 @@
-"""Properties of a container of podman and docker: its program, privileges, mounts, namespaces. One table for rootful and rootless podman,
-docker, and docker with remapped ids; features that only one of them has are in its own file.
+"""Properties of a container of podman and docker: its program, privileges, mounts, namespaces. The same tests run for rootful and rootless
+podman, docker, and docker with remapped ids; features that only one of them has are tested in a separate file.
 """
 
 import json
@@ -19,7 +19,7 @@ PROFILE = {
 
 @pytest.fixture
 def volume(world):
-    """A directory of the host that every user may write to, with the file `in`."""
+    """A directory on the host that every user may write to, with the file `in`."""
     world.write(f"{BASE}/volume/in", "from outside\n")
     os.chmod(world.outer(f"{BASE}/volume"), 0o777)
     yield f"{BASE}/volume"
@@ -94,7 +94,7 @@ def test_volume_read_only(engine, volume):
 
 @everywhere
 def test_volume_named(engine):
-    """It is filled from the image, is shared, and stays."""
+    """It is filled from the image, shared, and kept."""
     try:
         script = "echo kept > /www/more; cat /www/index.html"
         assert engine.run("--volume=store:/www", IMAGE, "sh", "-c", script).ok().out == "served\n"
@@ -174,7 +174,7 @@ def test_device(engine):
 
 @on(*OF_ROOT)
 def test_device_rules(engine):
-    """Device rules are enforced: nothing but the standard devices may be opened, although a node may be made."""
+    """Device rules are enforced: only the standard devices can be opened, although any node can be created."""
     script = "mknod /tmp/mem c 1 1 && cat /tmp/mem; mknod /tmp/null c 1 3 && echo x > /tmp/null && echo written"
     result = engine.run("--cap-add=mknod", IMAGE, "sh", "-c", script).ok()
     assert "Operation not permitted" in result.err and result.out == "written\n"
@@ -206,7 +206,7 @@ def test_standard_input(engine):
 
 @everywhere
 def test_no_descriptors_leak(engine):
-    assert engine.run(IMAGE, "ls", "/proc/self/fd").ok().out.split() == ["0", "1", "2", "3"], "3 is the directory being read"
+    assert engine.run(IMAGE, "ls", "/proc/self/fd").ok().out.split() == ["0", "1", "2", "3"], "3 is the directory that is being read"
 
 
 @everywhere

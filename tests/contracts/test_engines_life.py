@@ -1,4 +1,4 @@
-"""A container's life with podman and docker: start, wait, signals, logs, copies, exec, pause. One table of engines, as in test_engines.py."""
+"""The life of a container with podman and docker: start, wait, signals, logs, copies, exec, pause. The engines are those of test_engines.py."""
 
 import tarfile
 
@@ -10,7 +10,7 @@ from sandbox import BASE, wait_until
 
 
 def trap(signal, status):
-    """A program that says when it is ready, and ends with a status on a signal."""
+    """A program that reports when it is ready, and exits with a status on a signal."""
     return ("sh", "-c", f"trap 'exit {status}' {signal}; echo set; while :; do sleep 0.05; done")
 
 
@@ -20,14 +20,14 @@ def test_create_and_start(engine):
     try:
         assert engine.inspect(name, "{{.State.Status}}") == "created"
         assert engine("start", "--attach", name).exits(4).out == "once\n"
-        assert engine("start", "--attach", name).exits(4).out == "once\nonce\n", "the same container again"
+        assert engine("start", "--attach", name).exits(4).out == "once\nonce\n", "the same container is started again"
     finally:
         engine("rm", name).ok()
 
 
 @on(*OF_ROOT)
 def test_a_start_that_fails_leaves_no_state(engine, world):
-    """The kernel refuses the program: whether the engine deletes the container then (podman doesn't) must not matter."""
+    """The kernel refuses the program: it must not matter whether the engine then deletes the container (podman doesn't)."""
     name = engine.create(IMAGE, "/bin/garbage")
     try:
         engine("start", "--attach", name)
@@ -44,7 +44,7 @@ def test_wait(engine):
 
 @on(*OF_ROOT)
 def test_attach(engine):
-    """Standard input of a container that is there already. (What it writes is in the log; the client may have hung up by then.)"""
+    """The standard input of an existing container. (Its output is in the log; the client may have closed the connection by then.)"""
     with engine.running("--interactive", command=("sh", "-c", "read line; echo got $line; sleep 0.2; exit 5")) as name:
         attached = engine("attach", name, stdin="words\n").exits(engine.attach_status)
         assert attached.out.startswith("got words\n") or engine.attach_hangs_up, attached
@@ -100,7 +100,7 @@ def test_kill(engine):
 @pytest.mark.parametrize(("signal", "status"), [("TERM", 143), ("USR1", 138), ("KILL", 137)])
 @on(*OF_ROOT)
 def test_kill_with_a_shared_process_namespace(engine, signal, status):
-    """A signal without a handler ends the program, and then those that it has started."""
+    """A signal without a handler ends the program, and then the processes that it has started."""
     with engine.running("--pid=host", command=("sh", "-c", "sleep 1001 & echo started; exec sleep 1000")) as name:
         wait_until("both have started", lambda: engine("logs", name).out)
         engine("kill", f"--signal={signal}", name).ok()
@@ -117,7 +117,7 @@ def test_remove(engine):
 
 @everywhere
 def test_restart(engine):
-    """The same id is created again at once: directory and cgroup of the first must be gone."""
+    """The same id is created again immediately: the directory and cgroup of the first container must be gone."""
     with engine.running() as name:
         before = engine.inspect(name, "{{.State.Pid}}")
         engine("restart", "--time=0", name).ok()
@@ -172,7 +172,7 @@ def test_export(engine, world):
         engine("export", f"--output={BASE}/export.tar", name).ok()
     with tarfile.open(world.outer(f"{BASE}/export.tar")) as archive:
         assert archive.extractfile("new").read() == b"new\n"
-    for point in world.new_mounts():  # dockerd 26 leaves its own mount of the root, whatever the runtime is
+    for point in world.new_mounts():  # dockerd 26 leaves its mount of the root with any runtime
         if point.endswith("/merged"):
             world.run(["umount", point]).ok()
 
@@ -254,7 +254,7 @@ def test_pause(engine):
 @pytest.mark.needs_pause
 @on(*OF_ROOT)
 def test_remove_while_paused(engine):
-    """By force, and the name is free again."""
+    """It is removed by force, and the name is free again."""
     with engine.running("--name=paused") as name:
         engine("pause", name).ok()
     with engine.running("--name=paused"):
@@ -265,7 +265,7 @@ def test_remove_while_paused(engine):
 @pytest.mark.needs_exec
 @on(*OF_ROOT)
 def test_update(engine):
-    """Devices stay as they are: podman's resources carry a rule that denies every one."""
+    """Device rules do not change: the resources that podman sends have a rule that denies all devices."""
     script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes pids/pids.max 2>/dev/null || cat memory.max pids.max"
     with engine.running("--memory=64m", "--memory-swap=192m") as name:
         engine("update", "--memory=96m", "--memory-swap=192m", name).ok()

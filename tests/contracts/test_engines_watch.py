@@ -1,4 +1,4 @@
-"""Engines watching and accessing running containers: stats, top, attach; and changing their limits."""
+"""Engines that watch and access running containers: stats, top, attach; and that change their limits."""
 
 import json
 
@@ -24,7 +24,7 @@ def test_docker_stats_after_an_update(docker):
 
 def test_docker_attach(docker):
     with docker.running("-i", command=("sh", "-c", "read x; echo got $x; exit 4")) as name:
-        docker("attach", name, stdin="typed\n")  # with a stdin that ends it may go before the output comes
+        docker("attach", name, stdin="typed\n")  # if stdin ends, it may exit before the output arrives
         assert docker("wait", name).ok().out == "4\n"
         assert docker("logs", name).ok().out == "got typed\n"
 

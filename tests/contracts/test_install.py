@@ -1,5 +1,5 @@
-"""`pyrunc install` seen from the engines: each one accepts the edited file, runs a container with the runtime named there, and is back in
-its old state after --uninstall. The command is always our own; the runtime that it enters is the one under test."""
+"""`pyrunc install` as the engines see it: each one accepts the edited file, runs a container with the runtime named there, and is in its old
+state after --uninstall. The command is always pyrunc's; the runtime that it registers is the one under test."""
 
 import json
 import os
@@ -17,7 +17,7 @@ PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file
 
 @pytest.fixture
 def install(world, runtime):
-    """install("--docker", ...) names the runtime under test `installed` to an engine; undone at the end of the test."""
+    """install("--docker", ...) registers the runtime under test with an engine as `installed`; this is undone at the end of the test."""
     ours, done = os.path.join(PROJECT, ".venv/bin/pyrunc"), []
 
     def call(*words):
@@ -30,7 +30,7 @@ def install(world, runtime):
 
 
 def test_install(podman, world, install):
-    world.add_user()  # a layer over /etc: the machine's own stays as it is
+    world.add_user()  # a layer over /etc, so that the files of the machine do not change
     own = {"CONTAINERS_CONF": f"{BASE}/no.conf", "CONTAINERS_CONF_OVERRIDE": podman.env["CONTAINERS_CONF"]}
     world.write(f"{BASE}/no.conf", "")
     installed = {**own, "CONTAINERS_CONF": "/etc/containers/containers.conf.d/50-pyrunc.conf"}
@@ -46,14 +46,14 @@ def test_install(podman, world, install):
     assert (info["name"], info["path"]) == ("installed", podman.runtime)
     assert call(*words, IMAGE, "echo", "works", env=installed).ok().out == "works\n"
     assert call("--runtime=runc", *words, IMAGE, "echo", "others", env=installed).ok().out == "others\n"
-    if os.path.basename(podman.runtime) != "runc":  # which does not know --cgroup-manager
+    if os.path.basename(podman.runtime) != "runc":  # which does not support --cgroup-manager
         assert call("run", "--rm", "--network=none", "--cgroups=disabled", IMAGE, "echo", "without", env=installed).ok().out == "without\n"
     failed = call(*words, IMAGE, "/no/such/file", env=installed).exits(127)
     assert "Error: installed: " in failed.err and "time=" not in failed.err, "the JSON log was not read"
 
 
 def test_install_and_reload(docker, world, install):
-    """dockerd takes a runtime in, and lets it go, without a restart."""
+    """dockerd adds and removes a runtime without a restart."""
 
     def known():
         return json.loads(docker("info", "--format", "{{json .Runtimes}}").ok().out).keys()
@@ -81,7 +81,7 @@ def test_install_and_reload(docker, world, install):
 
 
 class Installed(Containerd):
-    """One more containerd, whose CRI knows only the runtime that pyrunc install wrote into its file."""
+    """Another containerd, whose CRI only knows the runtime that pyrunc install wrote into its file."""
 
     address = f"{BASE}/installed.sock"
     name = "installed"
@@ -92,7 +92,7 @@ class Installed(Containerd):
 
 @pytest.mark.caller("kubernetes")
 def test_install_and_handler(world, runtime, layer, install, started):
-    """A pod with the handler added by install; an unknown handler is rejected."""
+    """A pod with the handler that install added; an unknown handler is rejected."""
     missing = callers.packages_missing(Containerd.needs) + kubernetes.missing()
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")

@@ -1,6 +1,6 @@
 """Kubernetes through containerd's CRI: pods, containers in them, probes (exec), limits, the order of calls at shutdown.
 
-The requests of a kubelet for each property of a pod are written as the CRI's own messages (cri.py).
+The requests of a kubelet for each property of a pod are written as messages of the CRI (cri.py).
 """
 
 import os
@@ -14,7 +14,7 @@ from sandbox import BASE, wait_until
 
 
 def memory(megabytes):
-    """Limits as a kubelet sets them: as much memory as memory and swap."""
+    """Limits as a kubelet sets them: the limit for memory and swap is that for memory."""
     return {"memory_limit_in_bytes": megabytes << 20, "memory_swap_limit_in_bytes": megabytes << 20}
 
 
@@ -60,7 +60,7 @@ def test_namespaces_of_the_pod(cri):
 
 
 def test_shared_process_namespace(cri, world):
-    """Processes of a finished container in a pod-wide process namespace are killed by `kill --all ID 9` after its end."""
+    """If the pod shares a process namespace, `kill --all ID 9` kills the remaining processes of a container that has ended."""
     with pod(cri, "processes", namespace_options={"pid": "POD"}) as sandbox:
         script = "sleep 4321 & echo started"
         security = {"namespace_options": {"pid": "POD"}}
@@ -69,7 +69,7 @@ def test_shared_process_namespace(cri, world):
 
 
 def test_process_namespace_of_a_container(cri):
-    """As for kubectl debug: a container in the process namespace of another one."""
+    """As with kubectl debug: a container in the process namespace of another one."""
     with pod(cri, "target") as sandbox:
         target = started(cri, sandbox, "target", "sleep", "1234")
         security = {"namespace_options": {"pid": "TARGET", "target_id": target}}
@@ -77,7 +77,7 @@ def test_process_namespace_of_a_container(cri):
 
 
 def test_user_namespace(cri, world):
-    """hostUsers: false, as a kubelet sends it: the pod has a user namespace with its own ids, shared by its containers."""
+    """hostUsers: false, as a kubelet sends it: the pod has a user namespace with its own ids, which its containers share."""
     ids = [{"host_id": 300000, "container_id": 0, "length": 65536}]
     spaces = {"userns_options": {"mode": "POD", "uids": ids, "gids": ids}}
     with pod(cri, "userns", namespace_options=spaces) as sandbox:
@@ -170,7 +170,7 @@ def test_sysctl(cri):
 
 
 def test_device(cri):
-    """A device that is not among those that every container has, for reading only."""
+    """A device that containers do not have by default, for reading only."""
     given = next((path for path in ("/dev/fuse", "/dev/kvm", "/dev/loop-control") if os.path.exists(path)), None)
     if given is None:
         pytest.skip("this machine has none of /dev/fuse, /dev/kvm, /dev/loop-control")
@@ -189,9 +189,9 @@ def test_volume(cri, world):
 
 
 def test_volume_read_only_to_the_bottom(cri, world):
-    """recursiveReadOnly: containerd asks `features` for `rro`, and a mount below the volume is read-only too."""
+    """recursiveReadOnly: containerd looks for `rro` in `features`, and a mount below the volume is read-only too."""
     if not any(handler.features.recursive_read_only_mounts for handler in cri.call("Status").runtime_handlers):
-        pytest.skip("this containerd offers no recursively read-only mounts (2.0 does)")
+        pytest.skip("this containerd has no recursively read-only mounts (2.0 does)")
     os.makedirs(world.outer(f"{BASE}/volume/below"), exist_ok=True)
     world.run(["mount", "-t", "tmpfs", "tmpfs", f"{BASE}/volume/below"]).ok()
     try:
@@ -205,7 +205,7 @@ def test_volume_read_only_to_the_bottom(cri, world):
 
 @pytest.mark.needs_exec
 def test_volume_propagation(cri, world):
-    """HostToContainer sees what the host mounts later; Bidirectional also gives it back (a CSI driver's pod)."""
+    """With HostToContainer, the container sees what the host mounts later; with Bidirectional also the reverse (for the pod of a CSI driver)."""
     world.write(f"{BASE}/volume/here", "")
     with pod(cri, "propagation", privileged=True) as sandbox:
 
@@ -240,7 +240,7 @@ def test_tty(cri):
 
 
 def test_stats(cri):
-    """What kubelet and the metrics server read: CPU time and memory of a container that has used some."""
+    """What kubelet and the metrics server read: the CPU time and memory that a container has used."""
     with pod(cri, "stats") as sandbox:
         container = started(cri, sandbox, "stats", "sh", "-c", "seq 1 100000 > /tmp/x; echo done; sleep 1000")
         wait_until("it has worked", lambda: "done" in cri.log(sandbox, "stats"))
@@ -266,7 +266,7 @@ def test_stop_by_force(cri):
 
 
 def test_restart(cri):
-    """A kubelet restarts by a new container of the same name and a higher attempt, here after a crash."""
+    """A kubelet restarts a container by creating a new one with the same name and a higher attempt number, here after a crash."""
     with pod(cri, "restart") as sandbox:
         assert finished(cri, sandbox, "crash", "exit 1")[0] == 1
         container = started(cri, sandbox, "crash", "sleep", "1000")
@@ -291,7 +291,7 @@ def test_exec(cri):
 
 @pytest.mark.needs_exec
 def test_health_check(cri):
-    """Probes: an exec that fails until the container is ready, then succeeds, time after time."""
+    """Probes: an exec that fails until the container is ready, and then succeeds every time."""
     with pod(cri, "probe") as sandbox:
         container = started(cri, sandbox, "probe", "sh", "-c", "sleep 0.5; touch /tmp/ready; sleep 1000")
         answers = []

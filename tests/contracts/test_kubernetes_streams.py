@@ -1,6 +1,6 @@
-"""Kubernetes' streams: `kubectl exec` and `kubectl attach` through containerd's streaming server, whose URL the CRI returns.
+"""Kubernetes streams: `kubectl exec` and `kubectl attach` through containerd's streaming server, whose URL the CRI returns.
 
-(`kubectl port-forward` has no test: containerd connects in the pod's network namespace without calling a runtime.
+(There is no test for `kubectl port-forward`: containerd connects in the network namespace of the pod without calling a runtime.
 test_namespaces_of_the_pod checks that the containers are in that namespace.)
 """
 
@@ -14,7 +14,7 @@ from sandbox import wait_until
 
 @pytest.mark.needs_exec
 def test_exec_stream(cri):
-    """Both outputs apart, all of a long one, and the exit status or the runtime's own words in the error channel."""
+    """Separate output streams, all of a long output, and the exit status or the runtime's error in the error channel."""
     with pod(cri, "streams") as sandbox:
         container = started(cri, sandbox, "streams", "sleep", "1000", security={"run_as_user": {"value": 1000}})
         with cri.exec_stream(container, "sh", "-c", "id -u; echo err >&2; exit 9") as stream:
@@ -31,7 +31,7 @@ def test_exec_stream(cri):
 
 @pytest.mark.needs_exec
 def test_exec_stdin(cri):
-    """A dialogue, then much input, then its end: the program sees all of it and the end of file."""
+    """A dialogue, then a lot of input, then its end: the program gets all of it and the end of file."""
     text = "".join(f"line {number}\n" for number in range(50000))
     with pod(cri, "stdin") as sandbox:
         container = started(cri, sandbox, "stdin", "sleep", "1000")
@@ -45,13 +45,13 @@ def test_exec_stdin(cri):
 
 
 def sized(columns, lines):
-    """A line of shell that waits for a size of the terminal, and says so."""
+    """Shell code that waits until the terminal has this size, and then reports it."""
     return f"until test \"$(stty size)\" = '{lines} {columns}'; do sleep 0.05; done; echo sized {columns}\n"
 
 
 @pytest.mark.needs_exec
 def test_exec_terminal(cri):
-    """kubectl exec -it: the size before and while it runs, lines that the terminal echoes, and a key that is a signal."""
+    """kubectl exec -it: the size before and while it runs, lines that the terminal echoes, and a key that sends a signal."""
     script = sized(132, 43) + "tty; read word; echo got $word\n" + sized(101, 27)
     script += "trap 'echo interrupted; exit 3' INT; echo waiting; while :; do sleep 0.05; done"
     with pod(cri, "terminal") as sandbox:
@@ -69,7 +69,7 @@ def test_exec_terminal(cri):
 
 
 def test_attach(cri):
-    """kubectl attach -i to a container whose input ends with the first connection, and whose log has all of it."""
+    """kubectl attach -i to a container whose input ends with the first connection, and whose log contains everything."""
     script = 'while read word; do echo "got $word"; echo "err $word" >&2; done; echo end; exit 5'
     with pod(cri, "attach") as sandbox:
         container = started(cri, sandbox, "attach", "sh", "-c", script, stdin=True, stdin_once=True)
@@ -84,7 +84,7 @@ def test_attach(cri):
 
 
 def test_attach_terminal(cri):
-    """kubectl attach -it, left and taken up again: the process is the same one, and so is its terminal."""
+    """kubectl attach -it, detached and attached again: the process and its terminal are the same."""
     script = sized(132, 43) + "kept=yes; while read word; do echo kept $kept $word; done; stty size; exit 4"
     with pod(cri, "again") as sandbox:
         container = started(cri, sandbox, "again", "sh", "-c", script, stdin=True, tty=True)

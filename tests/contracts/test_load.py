@@ -1,5 +1,5 @@
-"""Many containers: no failure, no leak, and the last one uses no more memory than the first. (Times are measured, not asserted: the figures
-of `make load` are for the reports.)"""
+"""Many containers: there is no failure and no leak, and the last one uses no more memory than the first. (Times are measured but not asserted:
+the figures of `make load` are for reports.)"""
 
 import json
 import os
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.long
 
 
 def measured(tmp_path, runtime, *words):
-    """The report of tools/load.py, which checks by itself that nothing failed and nothing was left."""
+    """The report of tools/load.py, which checks itself that nothing failed and nothing is left."""
     file = tmp_path / "load.json"
     argv = [sys.executable, f"{PROJECT}/tools/load.py", "--runtime", runtime, "--json", str(file), *words]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=900, env={**os.environ, "PATH": SYSTEM_PATH})

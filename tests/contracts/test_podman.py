@@ -1,4 +1,4 @@
-"""podman and conmon, properties of a container: its program, privileges, mounts, namespaces, limits. conmon starts the runtime."""
+"""podman and conmon, the properties of a container: its program, privileges, mounts, namespaces, limits. conmon starts the runtime."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from sandbox import BASE
 
 
 def test_error_text_without_json(podman, world):
-    """A runtime whose name podman doesn't know gets no --log: what it says on stderr must still give 127 and be readable."""
+    """A runtime whose name podman doesn't know gets no --log: its message on stderr must still lead to 127 and be readable."""
     other = f"{BASE}/other-runtime"
     world.write(other, f'#!/bin/sh\nexec "{podman.runtime}" "$@"\n', 0o755)
     result = podman.run(IMAGE, "/no/such/file", runtime=other).exits(127)
@@ -33,7 +33,7 @@ def test_volume_of_a_file(podman, world):
 
 
 def test_read_only_root_has_places_to_write(podman):
-    """--read-only alone: podman puts a tmpfs at /tmp, /run and a few more."""
+    """With only --read-only, podman mounts a tmpfs on /tmp, /run and some other directories."""
     result = podman.run("--read-only", IMAGE, "sh", "-c", "touch /tmp/x /run/x && echo both; touch /x").exits(1)
     assert result.out == "both\n" and "Read-only file system" in result.err
 
@@ -47,7 +47,7 @@ def test_capability_of_a_user(podman):
 
 
 def test_broken_pipe_ends_the_writer(podman):
-    """conmon leaves SIGPIPE ignored; a container has to start with it at its default."""
+    """conmon leaves SIGPIPE ignored; a container must start with the default disposition."""
     assert int(podman.status_of("SigIgn"), 16) == 0 and int(podman.status_of("SigBlk"), 16) == 0
     assert podman.run(IMAGE, "sh", "-c", "yes | head -n 1").ok().out == "y\n"
 
@@ -59,7 +59,7 @@ def test_preserved_descriptors(podman, world):
 
 
 def test_preserved_descriptors_with_holes(podman, world):
-    """They arrive as --preserve-fds=38; those in between are closed."""
+    """podman passes --preserve-fds=38; the descriptors in between are closed."""
     script = 'exec 9< /etc/passwd 40< /etc/passwd; exec "$@"'
     show = "head -c 4 <&9; head -c 4 <&40; ls /proc/1/fd"
     words = podman.argv("run", "--rm", "--preserve-fd=9,40", *podman.create_options("none"), IMAGE, "sh", "-c", show)
@@ -100,9 +100,9 @@ def test_out_of_memory(podman):
 
 
 def test_no_cgroups(podman):
-    """--cgroups=disabled: podman passes --cgroup-manager disabled, an option of crun's that not all runtimes have."""
+    """--cgroups=disabled: podman passes --cgroup-manager disabled, an option of crun that not all runtimes have."""
     if os.path.basename(podman.runtime) == "runc":
-        pytest.skip("runc doesn't know --cgroup-manager, which podman sends for --cgroups=disabled")
+        pytest.skip("runc doesn't support --cgroup-manager, which podman passes for --cgroups=disabled")
     assert podman("run", "--rm", "--network=none", "--cgroups=disabled", IMAGE, "echo", "hello").ok().out == "hello\n"
 
 
@@ -114,7 +114,7 @@ def test_rootfs(podman, world):
 
 
 def test_attached_to_the_users_own_streams(podman):
-    """--log-driver=passthrough: the container has podman's own standard streams, without pipes between."""
+    """--log-driver=passthrough: the container has the standard streams of podman itself, without pipes in between."""
     assert podman.run("--log-driver=passthrough", IMAGE, "echo", "hello").ok().out == "hello\n"
 
 

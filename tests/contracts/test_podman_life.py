@@ -1,4 +1,4 @@
-"""podman and conmon, a container's life cycle: logs, signals, pods, hooks, exec, pause, update. podman itself starts, kills and deletes."""
+"""podman and conmon, the life cycle of a container: logs, signals, pods, hooks, exec, pause, update. podman itself calls start, kill and delete."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from sandbox import BASE, wait_until
 
 
 def test_second_failure_of_the_same_container(podman):
-    """podman appends to one log for each container, so from the second failure on it shows conmon's copy of stderr."""
+    """podman appends to one log for each container, so from the second failure on, it shows conmon's copy of stderr."""
     name = podman("create", *podman.create_options("none"), IMAGE, "/no/such/file").ok().out.strip()
     try:
         for _ in range(2):
@@ -30,7 +30,7 @@ def test_created_container_is_removed(podman):
 
 
 def test_created_container_stops_at_once(podman):
-    """A created container's init dies of TERM although it is the first process of its namespace."""
+    """TERM ends the init of a created container although it is the first process of its namespace."""
     name = podman("create", *podman.create_options("none"), IMAGE, "true").ok().out.strip()
     try:
         podman("init", name).ok()
@@ -71,14 +71,14 @@ def test_pod(podman, world):
 
 
 def remove_pod_cgroup(world, pod):
-    """podman makes its pod's cgroup in every v1 hierarchy but doesn't remove it from all of them. Fails if something is in it."""
+    """podman creates the cgroup of a pod in every v1 hierarchy but doesn't remove it from all of them. Fails if something is in it."""
     for hierarchy in world.hierarchies():
         if os.path.isdir(f"{hierarchy}/{world.cgroup}/{pod}"):
             os.rmdir(f"{hierarchy}/{world.cgroup}/{pod}")
 
 
 def test_hooks(podman, world):
-    """OCI hooks from a directory; the state comes on their standard input."""
+    """OCI hooks from a directory; they get the state on their standard input."""
     script = f'#!/bin/sh\ncat > {BASE}/hooks-seen/$1\necho "$PWD" >> {BASE}/hooks-seen/$1\n'
     world.write(f"{BASE}/hook", script, 0o755)
     world.write(f"{BASE}/hooks-seen/.keep", "")
@@ -105,7 +105,7 @@ def test_failing_hook(podman, world):
 
 
 def test_notify_socket(podman):
-    """--sdnotify=container: podman gives the container a socket of systemd's by its environment and a bind mount."""
+    """--sdnotify=container: podman passes a socket of systemd to the container, with an environment variable and a bind mount."""
     out = podman.run("--sdnotify=container", "--env=NOTIFY_SOCKET=/run/nothing", IMAGE, "sh", "-c", "echo ready").ok().out
     assert out == "ready\n"
 

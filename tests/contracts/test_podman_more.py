@@ -1,5 +1,5 @@
-"""Other uses of a runtime by podman: kube play, secrets, namespaces of other containers, names on a bridge, automatic user namespaces,
-streams, and data that it reads back (stats, events, diff, export)."""
+"""Other ways in which podman uses a runtime: kube play, secrets, namespaces of other containers, names on a bridge, automatic user namespaces,
+streams, and data that it reads (stats, events, diff, export)."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def test_unhealthy(podman):
 
 @pytest.mark.needs_exec
 def test_uts_namespace_of_another_container(podman):
-    """The other kinds are in test_engines_life.py; docker does not have this one."""
+    """test_engines_life.py tests the other kinds; docker does not support this one."""
     with podman.running() as name:
         mine = podman("exec", name, "readlink", "/proc/self/ns/uts").ok().out
         assert podman.run(f"--uts=container:{name}", IMAGE, "readlink", "/proc/self/ns/uts").ok().out == mine
@@ -74,7 +74,7 @@ def test_secrets(podman, world):
 
 
 def test_user_namespace_found_by_podman(podman, world):
-    """--userns=auto takes free ids of the user `containers`."""
+    """--userns=auto uses free ids of the user `containers`."""
     world.add_user()
     for name in ("subuid", "subgid"):
         if "containers:" not in world.read(f"/etc/{name}"):
@@ -144,12 +144,12 @@ def test_pod_with_one_process_namespace(podman):
         podman("pod", "restart", "together").ok()
     finally:
         podman("pod", "rm", "--force", "--time=0", "together").ok()
-        for path in sorted(podman.world.container_cgroups(), key=len, reverse=True):  # podman forgets the hierarchies without controllers
+        for path in sorted(podman.world.container_cgroups(), key=len, reverse=True):  # podman forgets hierarchies without controllers
             os.rmdir(path)
 
 
 def test_cgroups_split_off(podman):
-    """--cgroups=no-conmon: the monitor stays in podman's own cgroup."""
+    """--cgroups=no-conmon: the monitor stays in the cgroup of podman."""
     assert podman.run("--cgroups=no-conmon", IMAGE, "echo", "works").ok().out == "works\n"
 
 
@@ -160,6 +160,6 @@ def test_personality_and_cpus(podman):
 
 
 def test_streams_may_be_opened_again(podman):
-    """A program of another user writes to /dev/stdout by its path, as web servers do with their logs."""
+    """A program of another user opens /dev/stdout by its path and writes to it, as web servers do with their logs."""
     result = podman.run("--user=app", IMAGE, "sh", "-c", "echo out > /dev/stdout; echo err > /dev/stderr").ok()
     assert (result.out, result.err) == ("out\n", "err\n")

@@ -1,4 +1,4 @@
-"""dockerd with --userns-remap: every container is in a user namespace that the runtime makes and maps."""
+"""dockerd with --userns-remap: every container is in a user namespace that the runtime creates and maps."""
 
 from callers import IMAGE
 

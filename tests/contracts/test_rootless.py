@@ -1,4 +1,4 @@
-"""podman of an ordinary user: the runtime is root in a user namespace created by podman, without write access to cgroups."""
+"""podman of an ordinary user: the runtime is root in a user namespace that podman has created, without write access to cgroups."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_systemd_mode(rootless):
 
 @pytest.mark.caller("buildah rootless")
 def test_build_by_buildah(rootless, world):
-    """buildah of a user: RUN steps in its user namespace, one as another user of the image, with a secret."""
+    """buildah of a user: RUN steps in its user namespace, one of them as another user of the image and with a secret."""
     missing = packages_missing(["buildah"])
     if missing:
         pytest.skip("not installed: buildah")

@@ -1,7 +1,7 @@
-"""A container looks the same from inside as with runc: one probe (probe.sh), the same options, both runtimes, no difference.
+"""From inside, a container looks the same as with runc: the same probe (probe.sh) with the same options finds no difference between the two.
 
-Owns the list of intended differences, each with its reason. Compared are ids, privileges, limits, environment, mounts with their options,
-device nodes, cgroup settings, namespaces, descriptors, session, and owners and modes of files that the runtime creates.
+Owns the list of intended differences, each with its reason. The tests compare ids, privileges, limits, environment, mounts with their options,
+device nodes, cgroup settings, namespaces, descriptors, the session, and owners and modes of files that the runtime creates.
 """
 
 import os
@@ -15,7 +15,7 @@ from sandbox import BASE, SYSTEM_PATH
 
 PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "probe.sh")
 
-# What differs from run to run.
+# Values that differ from run to run.
 RANDOM = [
     (r"[0-9a-f]{64}", "ID"),
     (r"\b[0-9a-f]{32}\b", "ID"),
@@ -28,7 +28,7 @@ RANDOM = [
     (r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b", "UUID"),
     (r"^(group session terminal foreground:) .*", lambda match: match[1]),
 ]
-# What is meant to differ: (pattern, what both become, the reason).
+# Intended differences: (pattern, replacement on both sides, reason).
 MEANT = [
     (
         r"^mount: (?:/null|/) (/proc/\S+|/sys/firmware|/sys/devices\S*|/sys/fs/cgroup/\S+/release_agent) \S+ .*- (?:dev)?tmpfs .*",
@@ -95,17 +95,17 @@ DOCKER = {
 }
 
 
-SHORT = {"plain", "limits", "privileged", "user-namespace"}  # of each kind of caller, in `make test`
+SHORT = {"plain", "limits", "privileged", "user-namespace"}  # the cases that `make test` runs for each kind of caller
 
 
 def options(names):
-    """The names as parameters; the others than SHORT are long."""
+    """The names as parameters; all except SHORT are marked long."""
     return [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in names]
 
 
 @pytest.fixture(scope="module")
 def reference(runtime):
-    """Where runc is."""
+    """The path of runc."""
     path = shutil.which("runc", path=SYSTEM_PATH)
     if path is None:
         pytest.skip("not installed: runc")
@@ -116,7 +116,7 @@ def reference(runtime):
 
 @pytest.fixture(scope="module")
 def probe(world):
-    """The options that bring the probe in."""
+    """The options that mount the probe."""
     with open(PROBE) as file:
         world.write(f"{BASE}/probe.sh", file.read())
     world.write(f"{BASE}/volume/in", "from outside\n")
@@ -124,7 +124,7 @@ def probe(world):
 
 
 def canonical(text, meant):
-    """Sorted lines without what differs at random or on purpose."""
+    """Sorted lines without random or intended differences."""
     lines = []
     for line in text.replace("\r", "").splitlines():
         for pattern, stands_for in RANDOM:

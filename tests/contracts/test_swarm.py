@@ -1,4 +1,4 @@
-"""Docker swarm: the demonstration is the test. Each of its steps checks itself."""
+"""Docker swarm: the demonstration is the test, because each of its steps checks its result."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def test_service_survives_a_node(runtime):
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
     if os.path.basename(runtime).startswith(("runc", "crun")):
-        pytest.skip("the demonstration is pyrunc's own")
+        pytest.skip("the demonstration only uses pyrunc")
     done = subprocess.run(
         [sys.executable, f"{PROJECT}/tools/demo_swarm.py", "--runtime", runtime], capture_output=True, text=True, timeout=600
     )
