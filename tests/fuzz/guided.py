@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""`make fuzz`: inputs for targets.py, guided by the code they reach: by Atheris where it is installed, else by a loop of our own.
+"""`make fuzz`: inputs for targets.py, guided by the code that they reach; Atheris generates them if it is installed, otherwise a built-in loop.
 
     guided.py [--seconds 60] [--target loader] [--save] [--own]
 
-Each target runs in a process of its own, from the saved corpus; what it finds new goes to build/fuzz/TARGET, and with --save those inputs
-that reach something new are added to tests/fuzz/corpus, which every test run replays. A crash leaves its input in build/fuzz and status 1.
+Each target runs in a separate process, starting from the saved corpus. New inputs are stored in build/fuzz/TARGET; with --save, those that
+reach new code are added to tests/fuzz/corpus, which every test run replays. After a crash, its input is in build/fuzz and the status is 1.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "build/fuzz"
 NAMES = ("loader", "process", "seccomp", "options", "handshake_messages", "state", "passwd", "user_option", "landlock_annotation", "images")
-SECONDS = 1  # of processor time for one input
-HANG = 60  # of anybody's time
-LARGEST = 4096  # bytes of an input that is saved
-SAVED = 40  # inputs of a target in the corpus
+SECONDS = 1  # seconds of processor time for one input
+HANG = 60  # seconds of wall clock time
+LARGEST = 4096  # the largest input, in bytes, that is saved
+SAVED = 40  # the most inputs of a target in the corpus
 for folder in ("runtime", "bundles", "tests", "tests/fuzz"):
     sys.path.insert(0, str(ROOT / folder))
 
@@ -68,7 +68,7 @@ def bounded(run: Callable[[bytes], object]) -> Callable[[bytes], None]:
 
 
 def with_atheris(name: str, seconds: float) -> None:
-    """Never returns: the library ends the process."""
+    """Never returns, because the library ends the process."""
     import atheris
 
     with atheris.instrument_imports(include=["pyrunc"], enable_loader_override=False):
@@ -82,7 +82,7 @@ def with_atheris(name: str, seconds: float) -> None:
 
 
 class Lines:
-    """Lines of the package reached for the first time: each is reported only once, so that tracing becomes free."""
+    """Lines of the package that are reached for the first time: each is only reported once, so that tracing costs nothing afterwards."""
 
     def __init__(self) -> None:
         self.new = 0
@@ -138,7 +138,7 @@ def changed(data: bytes, others: Sequence[bytes]) -> bytes:
 
 
 def alone(name: str, seconds: float) -> None:
-    """The built-in loop. Status 1 after a crash, whose input is saved."""
+    """The built-in loop. After a crash, the input is saved and the status is 1."""
     import targets
 
     run, lines = bounded(targets.TARGETS[name]), Lines()
@@ -163,7 +163,7 @@ def alone(name: str, seconds: float) -> None:
 
 
 def seeds() -> None:
-    """The initial corpus: inputs that are known to reach far, from the examples of the tests. Existing files are kept."""
+    """The initial corpus: inputs that are known to reach a lot of code, from the examples of the tests. Existing files are kept."""
     import harness
     import make_rootfs
 
@@ -197,7 +197,7 @@ def seeds() -> None:
 
 
 def save(name: str) -> None:
-    """Adds to the corpus, smallest first, the inputs found that reach lines not reached by earlier ones."""
+    """Adds inputs that reach lines not reached by earlier ones to the corpus, the smallest ones first."""
     import targets
 
     run, lines = bounded(targets.TARGETS[name]), Lines()

@@ -3,10 +3,10 @@
 
     many.py [--count 1000000] [--seed 1] [--status FILE]
 
-hypothesis (configs.py) finds small examples, but uses most of the time itself. This program spends nearly all of it on the code under test:
-a config is a good one with up to three sections generated from the schema and up to six changes, and goes through load, validate and plan.
-The n-th config of a seed is always the same. The first that crashes, hangs or breaks a rule of targets.py is printed, and the exit status
-is 1.
+hypothesis (configs.py) finds small examples, but uses most of the time itself. This program spends nearly all of it on the code under test: a
+config is a good one with up to three sections generated from the schema and up to six changes, and goes through load, validate and plan. The
+n-th config of a seed is always the same. The first one that crashes, hangs or breaks a rule of targets.py is printed, and the exit status is
+1.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ for folder in ("runtime", "bundles", "tests", "tests/fuzz"):
 import configs  # noqa: E402
 import targets  # noqa: E402
 
-SECONDS = 2  # of processor time that one config may take
-HANG = 60  # of wall clock time
+SECONDS = 2  # seconds of processor time that one config may take
+HANG = 60  # seconds of wall clock time
 DEEPEST = 6
 EACH = 10_000  # configs between two updates of the status file
 
@@ -112,12 +112,12 @@ class Maker:
             return draw.choice(configs.NUMBERS)
         return draw.choice((low, high, max(low, 0) + draw.randrange(100), draw.randint(low, max(low, high))))
 
-    # -- against it
+    # -- mutations
 
     def change(self, config: Json) -> None:
-        """Replaces or removes a value somewhere, or adds a sibling."""
+        """Replaces or removes a value somewhere, or adds a sibling to it."""
         draw, node, key = self.random, config, None
-        while True:  # descends; may stop at each level
+        while True:  # goes down; may stop at each level
             keys = list(node) if type(node) is dict else range(len(node))
             if not keys:
                 return
@@ -173,7 +173,7 @@ def run(count: int, seed: int, status: str | None = None) -> int:
         for number in range(count):
             document = configs.document(maker.config())
             signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            if number % 256 == 0:  # the wall clock limit is for 256 configs together, which saves a system call for each
+            if number % 256 == 0:  # the wall clock limit is for 256 configs together, which saves a system call for each of them
                 signal.alarm(HANG)
             try:
                 target(document)

@@ -1,7 +1,7 @@
-"""The functions that are fuzzed, each of bytes. They return None or raise one of the project's own errors; any other exception is a crash.
+"""The functions that are fuzzed; each takes bytes. They return None or raise one of the project's own errors; any other exception is a crash.
 
-test_fuzz.py feeds them with configs made up from the schema and with the corpus, coverage.py with what reaches new code. A target
-makes no container and changes nothing but a directory of its own.
+test_fuzz.py calls them with configs generated from the schema and with the corpus, guided.py with inputs that reach new code. A target
+creates no container and only changes a directory of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TARGETS: dict[str, Callable[[bytes], object]] = {}
 PLANS = {
     "program": {"args": ["/bin/x"], "cwd": "/", "path": None},
     "user": {"uid": 0, "gid": 0, "groups": []},
-}  # context for errors of init
+}  # context for errors from init
 
 
 def target(function: Callable[[bytes], object]) -> Callable[[bytes], object]:
@@ -66,7 +66,7 @@ kept: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def examined(document: Json, only: Json = None) -> Json:
-    """The steps of `validate` and `plan` for a document that could be parsed."""
+    """Runs the steps of `validate` and `plan` for a document that could be parsed."""
     config = normalise.config(document)
     problems = validate.check(config)
     for pointer, words, *_rest in problems:
@@ -92,7 +92,7 @@ def examined(document: Json, only: Json = None) -> Json:
 
 @target
 def loader(data: bytes) -> None:
-    """config.json, from its bytes to plans."""
+    """config.json, from its bytes to the plans."""
     examined(load.parse(data, "config.json"))
 
 
@@ -106,7 +106,7 @@ def process(data: bytes) -> None:
 
 @target
 def seccomp(data: bytes) -> None:
-    """The profile: its JSON, and bytes as a filter found in the cache."""
+    """The profile as JSON, and the bytes as a filter found in the cache."""
     filters.plausible(data)
     document = load.parse(data, "seccomp")
     examined(harness.patch(harness.BASE, {"/linux/seccomp": document}), ("meta", "namespaces", "capabilities", "seccomp"))
@@ -114,7 +114,7 @@ def seccomp(data: bytes) -> None:
 
 @target
 def options(data: bytes) -> None:
-    """Mount options, separated by NUL; the first four pieces are destination, type, source and a repeat count."""
+    """Mount options, separated by NUL; the first three pieces are destination, type and source."""
     words = [fileio.fsdecode(word) for word in data.split(b"\0")]
     mount_options.parse(words[3:])
     entry = {"destination": words[0], "options": words[3:]}
@@ -125,14 +125,14 @@ def options(data: bytes) -> None:
 
 @target
 def handshake_messages(data: bytes) -> None:
-    """A packet from the peer, with a failure record in it."""
+    """A packet from the peer that contains a failure record."""
     ours, theirs = handshake.pair()
     try:
         theirs.sock.send(data[:60000] or b"\0")
         try:
             kind, body, fds = ours.receive()
         except errors.Bug:
-            return  # a packet that the peer never sends is a Bug
+            return  # Bug is raised for a packet that the peer never sends
         assert not fds
         if kind == handshake.C_FAIL:
             raise steps.tail_failure(body, PLANS, CREATE)
@@ -143,7 +143,7 @@ def handshake_messages(data: bytes) -> None:
 
 @target
 def state(data: bytes) -> None:
-    """state.json, config.json and plan.json of a container's directory, with arbitrary contents."""
+    """state.json, config.json and plan.json in the directory of a container, with arbitrary contents."""
     with tempfile.TemporaryDirectory(prefix="state") as root:
         folder = os.path.join(root, "c1")
         os.mkdir(folder, 0o700)
@@ -165,7 +165,7 @@ def state(data: bytes) -> None:
 
 @target
 def passwd(data: bytes) -> None:
-    """The image's /etc/passwd, in which a user's home directory is looked up."""
+    """/etc/passwd of the image, in which the home directory of a user is looked up."""
     with tempfile.TemporaryDirectory(prefix="passwd") as root:
         os.mkdir(os.path.join(root, "etc"))
         with open(os.path.join(root, "etc/passwd"), "wb") as file:
@@ -191,7 +191,7 @@ IMAGES = ("pstree.img", "mm-1.img", "pagemap-1.img", "pagemap-shmem-1.img", "pag
 
 @target
 def images(data: bytes) -> None:
-    """A directory of a checkpoint, as far as it is looked at before CRIU gets it. Files are divided by a word."""
+    """The directory of a checkpoint, as far as it is checked before CRIU gets it. A certain word separates the files."""
     with tempfile.TemporaryDirectory(prefix="images") as folder:
         for name, body in zip(IMAGES, data.split(b"|next|"), strict=False):
             pathlib.Path(folder, name).write_bytes(body)

@@ -1,6 +1,7 @@
-"""load, validate and plan on made-up configs, and all targets on the corpus: one of our own errors or none, within a second, in bounds.
+"""load, validate and plan with generated configs, and all targets with the corpus: each ends with one of our errors or none, within the limits
+on time and memory.
 
-What coverage.py (`make fuzz`) finds is kept in corpus/TARGET and replayed here.
+Inputs that guided.py (`make fuzz`) finds are kept in corpus/TARGET and replayed here.
 """
 
 import gc
@@ -27,13 +28,13 @@ LONG = {**SETTINGS, "derandomize": False}
 
 
 class Slow(BaseException):
-    """Not an Exception, so that no handler on the way takes it for something else."""
+    """Not an Exception, so that no handler on the way mistakes it for another error."""
 
 
 @pytest.fixture(autouse=True)
 def bounded(record_property):
-    """counted(data, run): run(data) within SECONDS of our own time, HANG of everybody's, and MIB of memory more than there was. The number
-    of calls is reported. Rubbish of earlier examples is collected outside: it is Hypothesis's, and takes its time."""
+    """counted(data, run): calls run(data), which may take SECONDS of processor time, HANG of wall clock time, and MIB more memory than before.
+    The number of calls is reported. Garbage of earlier examples is collected outside, because it belongs to Hypothesis and takes time."""
     late = []
 
     def expired(number, _frame):
@@ -46,7 +47,7 @@ def bounded(record_property):
     def counted(data, run):
         calls[0] += 1
         with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # the peak begins anew
+            file.write("5")  # resets the peak
         at = memory("VmRSS")
         gc.disable()
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
@@ -57,8 +58,8 @@ def bounded(record_property):
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
             gc.enable()
-        assert not late  # raised in a destructor it has gone nowhere
-        assert memory("VmHWM") - at < MIB << 10, "KiB more than before"
+        assert not late  # an exception raised in a destructor is lost
+        assert memory("VmHWM") - at < MIB << 10, "it used too much memory (in KiB)"
 
     yield counted
     for number, handler in before:
@@ -103,14 +104,14 @@ def test_many_configs(bounded, strategy):
 
 @pytest.mark.parametrize("count", [3_000, pytest.param(1_000_000, marks=[pytest.mark.long, pytest.mark.bound(4 * 3600)])])
 def test_random_configs(record_property, count):
-    """By a generator that leaves nearly all of the time to what is tested."""
+    """From a generator that leaves nearly all of the time to the code under test."""
     tried = many.run(count, seed=1 if count < 10_000 else 20261201)
     assert tried == count
     record_property("examples", tried)
 
 
 def test_random_configs_are_good_and_bad():
-    """Of what the generator makes neither nearly all nor nearly nothing gets as far as the plans."""
+    """Of the generated configs, neither nearly all nor nearly none reach the plans."""
     maker, valid = many.Maker(1), 0
     for _ in range(500):
         try:
@@ -145,7 +146,7 @@ def test_bytes(bounded, name):
 
 @pytest.mark.parametrize("name", targets.TARGETS)
 def test_corpus(bounded, name):
-    """Each saved input, and each with its end cut off."""
+    """Each saved input, and each one truncated."""
     files = sorted((CORPUS / name).iterdir())
     assert files, "no corpus for %s: `make fuzz` makes one" % name
     for path in files:
@@ -166,7 +167,7 @@ def test_every_beginning_of_a_state(bounded):
 
 
 def test_every_value_of_a_state(bounded):
-    """A state with one value of another type, and with other numbers."""
+    """A state in which one value has another type or is another number."""
     good = {"version": 1, "id": "c1", "bundle": "/b", "rootfs": "/b/r", "created": "x", "status": "created", "pid": 2, "start_time": 1,
             "annotations": {}, "boot_id": "x"}  # fmt: skip
     for key in good:

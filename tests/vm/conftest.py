@@ -1,9 +1,9 @@
-"""The tests of inside/ run in the machine of tools/vmlab: collected here, run there, reported here as if they had run here.
+"""The tests in inside/ run in the machine of tools/vmlab: they are collected here, run there, and reported here as if they had run here.
 
-Their files are ordinary pytest files, so -k, -m and node ids select as everywhere. At the first of them the guest is built (if it must
-be), started, and given one pytest run for root and one, for what is marked vm_user, for its uid 1000. There this file is a conftest
-too: it sends each report home as a line of JSON. Where no guest can be had the tests are skipped and say why; a guest that dies fails
-what it had not reported.
+Their files are ordinary pytest files, so -k, -m and node ids select them as usual. Before the first of them, the guest is built (if
+necessary) and started. It gets one pytest run as root and one, for tests marked vm_user, as its uid 1000. There, this file is a conftest too:
+it sends each report to the host as a line of JSON. Without a guest the tests are skipped with the reason; if a guest dies, tests that it had
+not reported fail.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ PROJECT = HERE.parent.parent
 INSIDE = str(HERE / "inside") + os.sep
 IN_GUEST = "PYRUNC_IN_GUEST"
 REPORT_FD = 3
-TIMEOUT = 3600  # seconds for one user's tests; only a watchdog
-# the pytest of the tree; its own output goes to stderr, the reports to the stream that was stdout
+TIMEOUT = 3600  # seconds for the tests of one user; only a watchdog
+# the pytest of the tree; its output goes to stderr, and the reports to the original stdout
 COMMAND = ["sh", "-c", 'exec .venv/bin/python -m pytest -p no:cacheprovider --color=no "$@" 3>&1 1>&2', "pytest"]
 MARKERS = (
     "vm: runs in the guest (given to all of tests/vm/inside)",
@@ -75,15 +75,15 @@ class Reporter:
 
 
 class Machine:
-    """On the host: replaces pytest's own protocol for the items of inside/."""
+    """On the host: replaces the protocol of pytest for the items in inside/."""
 
-    words = ""  # for the kernel; with any the guest boots
+    words = ""  # kernel parameters; with any, the guest is booted
 
     def is_ours(self, item: pytest.Item) -> bool:
         return is_inside(item) and item.get_closest_marker("vm_selinux") is None
 
     def prepare(self, tmp: str) -> None:
-        """What comes before the tests. LabError: there can be none."""
+        """The preparations before the tests. LabError: there is no guest."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -120,7 +120,7 @@ class Machine:
         if self.thread is not None:
             self.thread.join(10)
 
-    # -- the guest, in a separate thread that must live as long as the machine, which is killed when the thread that started it ends
+    # -- the guest, in a separate thread that must live as long as the machine: the machine is killed when the thread that started it ends
 
     def _begin(self, session: pytest.Session) -> None:
         chosen: dict[str, list[str]] = {"root": [], "user": []}
@@ -155,14 +155,14 @@ class Machine:
                     if ids:
                         self._run(user, ids)
                     self._end(user)
-        except Exception as e:  # would be lost in a thread: shown by each test without a report
+        except Exception as e:  # would be lost in a thread, so each test without a report shows it
             for log in self.log.values():
                 log += ("\n%s: %s" % (type(e).__name__, e)).encode()
         finally:
             self._end("root", "user")
 
     def _run(self, user: str, ids: Sequence[str]) -> None:
-        assert self.guest is not None  # _live() has made it
+        assert self.guest is not None  # _live() has created it
         watchdog = threading.Timer(TIMEOUT, self.guest.process.kill)
         watchdog.daemon = True
         watchdog.start()
@@ -203,7 +203,7 @@ class Machine:
     # -- reports
 
     def _reports_of(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
-        """The item's reports as they arrive; the last is that of its teardown."""
+        """The reports of an item as they arrive; the last one is that of its teardown."""
         user = "user" if item.get_closest_marker("vm_user") else "root"
         given = 0
         while True:
@@ -221,7 +221,7 @@ class Machine:
                     return
 
     def _missing(self, item: pytest.Item, user: str) -> pytest.TestReport:
-        """No guest: a skip. A guest that has not reported this test: a failure with the guest's last output."""
+        """Without a guest: a skip. If the guest has not reported this test: a failure with the guest's last output."""
         where: Json = {"nodeid": item.nodeid, "location": item.location, "keywords": {}, "when": "setup"}
         if self.reason is not None:
             reason = "no guest to test in: %s" % self.reason
@@ -231,7 +231,7 @@ class Machine:
 
 
 class WithSELinux(Machine):
-    """The second guest. Its policy is loaded when everything runs already, which is what init does on a host with SELinux."""
+    """The second guest. Its policy is loaded after everything has been started; on a host with SELinux, init loads it."""
 
     words = "security=selinux selinux=1 enforcing=0"
     LOAD = (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Driver:
-    """A cgroup driver. globals: the runtime's global options; path(name): a cgroupsPath."""
+    """A cgroup driver. globals: the global options of the runtime; path(name): a cgroupsPath."""
 
     def __init__(self, name: str, token: str) -> None:
         self.name = name
@@ -42,13 +42,13 @@ def driver(request: pytest.FixtureRequest, token: str) -> Driver:
 def started(
     runtime: Runtime, make_bundle: MakeBundle, driver: Driver, no_leaks: Traces
 ) -> Iterator[Callable[..., tuple[str, int, pathlib.Path]]]:
-    """started(changes, args) -> (id, pid of init, its cgroup directory) of a running container of the driver's."""
+    """started(changes, args) -> (id, pid of init, its cgroup directory) of a running container with this driver."""
 
     def start(changes: Mapping[str, Json] | None = None, args: Sequence[str] = harness.WAIT_FOR_TERM) -> tuple[str, int, pathlib.Path]:
         bundle = make_bundle({"/linux/cgroupsPath": driver.path(), **(changes or {})}, args=args)
         id = runtime.create(bundle, globals=driver.globals)
         pid = runtime.state(id)["pid"]
-        group = guest.cgroup_of(pid)  # before the program can move or exit
+        group = guest.cgroup_of(pid)  # read before the program can move or exit
         runtime.start(id)
         return id, pid, group
 
@@ -58,7 +58,7 @@ def started(
 
 @pytest.fixture
 def ran(runtime: Runtime, make_bundle: MakeBundle, driver: Driver, no_leaks: Traces) -> Callable[..., Result]:
-    """ran(changes, args) -> Result of a `run` in the foreground with the driver."""
+    """ran(changes, args) -> Result of a `run` in the foreground with this driver."""
 
     def run(changes: Mapping[str, Json] | None = None, args: Sequence[str] = ("/bin/true",)) -> Result:
         bundle = make_bundle({"/linux/cgroupsPath": driver.path(), **(changes or {})}, args=list(args))
@@ -69,14 +69,14 @@ def ran(runtime: Runtime, make_bundle: MakeBundle, driver: Driver, no_leaks: Tra
 
 @pytest.fixture(scope="session")
 def disk() -> tuple[int, int]:
-    """(major, minor) of the guest's disk."""
+    """(major, minor) of the disk of the guest."""
     number = os.stat("/dev/vda").st_rdev
     return os.major(number), os.minor(number)
 
 
 @pytest.fixture
 def rootless(runtime: Runtime, no_leaks: Traces) -> Iterator[Runtime]:
-    """The runtime run by us, uid 1000, with the environment of a session."""
+    """The runtime as uid 1000, the current user, with the environment of a session."""
     runtime.env = users.environment()
     yield runtime
     runtime.clean()
@@ -90,7 +90,7 @@ def make_rootless(workshop: Workshop, rootless: Runtime) -> Callable[..., Bundle
 
 @pytest.fixture
 def runc(scratch: pathlib.Path, token: str, cgroup: str) -> Iterator[Runtime]:
-    """The peer, with its own state root."""
+    """runc, with its own state root."""
     made = harness.Runtime("/usr/sbin/runc", scratch / "runc", token + "runc", cgroup)
     yield made
     made.clean()

@@ -1,6 +1,6 @@
-"""Helpers of the tests in the guest: control files, systemctl, polling for changes without an event.
+"""Helpers for the tests in the guest: control files, systemctl, polling for changes without an event.
 
-Invariant: results are read from the kernel or from systemctl, never from the runtime's own state.
+Invariant: results are read from the kernel or from systemctl, never from the state of the runtime.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from harness import Option, Result, Runtime
 
 
-IMAGE = "localhost/busybox"  # in podman's store, root's and the user's
+IMAGE = "localhost/busybox"  # in the podman stores of root and of the user
 CGROUP = pathlib.Path("/sys/fs/cgroup")
 
 
 def cgroup_of(pid: int | str) -> pathlib.Path:
-    """The directory of a process's cgroup."""
+    """The directory of the cgroup of a process."""
     with open("/proc/%s/cgroup" % pid) as file:
         return CGROUP / file.read().strip().rpartition("::")[2].lstrip("/")
 
@@ -50,7 +50,7 @@ def told(*argv: str, check: bool = True, **options: Option) -> str:
 
 
 def wait_for(argv: Sequence[str], out: IO[bytes], err: IO[bytes], **options: Option) -> int:
-    """Runs a command whose children may keep its streams open; they are files. -> its exit status."""
+    """Runs a command whose children may keep its streams open, so these are files. -> its exit status."""
     process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=err, **options)
     try:
         return process.wait(2 * harness.WATCHDOG)
@@ -71,16 +71,16 @@ def shown(unit: str, *properties: str, user: Sequence[str] = ()) -> dict[str, st
 
 
 def until(true: Callable[[], object], what: str) -> None:
-    """Polls for a change without an event, up to the watchdog's limit."""
+    """Polls for a change without an event, up to the limit of the watchdog."""
     end = time.monotonic() + harness.WATCHDOG
     while not true():
-        assert time.monotonic() < end, "it never came about: " + what
+        assert time.monotonic() < end, "it never happened: " + what
         select.select([], [], [], 0.02)
 
 
 @contextlib.contextmanager
 def file_holds(path: str | os.PathLike[str], text: str) -> Iterator[None]:
-    """Sets a kernel file to another value for a while."""
+    """Sets a kernel file to another value for the duration of the block."""
     path = pathlib.Path(path)
     before = path.read_text().strip()
     path.write_text(text)
@@ -91,7 +91,7 @@ def file_holds(path: str | os.PathLike[str], text: str) -> Iterator[None]:
 
 
 class Podman:
-    """podman with the runtime under test and one of its cgroup managers."""
+    """podman with the runtime under test and a cgroup manager."""
 
     def __init__(self, runtime: Runtime, manager: str) -> None:
         self.manager = manager

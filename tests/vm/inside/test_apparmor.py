@@ -69,7 +69,7 @@ def test_diff_knows_the_profile(runtime, secretive, profile, no_leaks):
     def found(*words):
         return [row for row in json.loads(runtime.call("diff", "--format", "json", *words).out)["differences"] if row["area"] == "labels"]
 
-    assert found(id) == []  # not on yet
+    assert found(id) == []  # not active yet
     runtime.start(id)
     assert found(id) == []
     (row,) = found("--config", file, bare)

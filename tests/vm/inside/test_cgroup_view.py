@@ -1,4 +1,4 @@
-"""The container's view of cgroup v2: namespace and mount, as under runc; the cgroups that it may change; the cgroup of exec."""
+"""The container's view of cgroup v2: namespace and mount, as with runc; the cgroups that it may change; the cgroup of exec."""
 
 import os
 
@@ -22,7 +22,7 @@ def view(changes=(), cgroup=True, options=("relatime", "ro")):
 
 
 def seen(result, id):
-    """(own cgroup, mount as (root, point, options, type), files) without what names the container."""
+    """(own cgroup, mount as (root, point, options, type), files) without values that contain the container's name."""
     assert result.code == 0, result
     own, mount, files = result.out.replace(id, "ID").split("\n", 2)
     fields = mount.split()
@@ -89,7 +89,7 @@ def test_roots_of_user_namespaces_get_theirs(started, runtime):
     script += " echo +pids > cgroup.subtree_control; cat cgroup.subtree_control"
     result = runtime.call("exec", id, "sh", "-c", script)
     assert "pids" in result.out, result
-    # init and what it holds sit in a cgroup below the container's by now: so does exec
+    # by now, init and its children are in a cgroup below the container's, and so is exec
     assert runtime.ok("exec", id, "cat", "/proc/self/cgroup").out == "0::/leaf\n"
 
 
@@ -119,7 +119,7 @@ def test_exec_below(started, runtime):
 
 
 def test_exec_where_init_has_moved(started, runtime):
-    """A cgroup whose children have controllers may hold no process: systemd in a container moves itself."""
+    """A cgroup whose children have controllers must not contain processes, so systemd in a container moves itself."""
     id, pid, group = started()
     (group / "leaf").mkdir()
     (group / "leaf/cgroup.procs").write_text("%d" % pid)

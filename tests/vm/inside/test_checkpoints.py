@@ -1,4 +1,4 @@
-"""checkpoint and restore with systemd: both drivers, a host whose mounts are shared, and the options for cgroup2 alone."""
+"""checkpoint and restore with systemd: both drivers, a host with shared mounts, and options that only apply to cgroup2."""
 
 import pathlib
 import shutil
@@ -20,7 +20,7 @@ LIMITS = {"/linux/resources": {"memory": {"limit": 64 << 20}, "pids": {"limit": 
 
 @pytest.fixture
 def counter(runtime, make_bundle, driver, no_leaks):
-    """A counting container of the driver; every command gets the driver's option, although only the first requires it."""
+    """A counting container with this driver; every command gets the option of the driver, although only the first one requires it."""
 
     class Driven(Counter):
         def run(self, *options):  # type: ignore[override]
@@ -41,7 +41,7 @@ def superblock():
 
 @pytest.mark.vm_short("systemd")
 def test_there_and_back(counter):
-    """In a cgroup, or scope, of the same name, with its limits; the delegation options of cgroup2 are still on."""
+    """It is restored in a cgroup or scope of the same name, with its limits; the delegation options of cgroup2 are still set."""
     before = superblock()
     made = counter(LIMITS).run()
     assert made.step() == "1"
@@ -59,10 +59,10 @@ def test_there_and_back(counter):
 
 
 def test_mounts_of_the_host_still_arrive(counter):
-    """A slave of a shared mount: what the host mounts below its source appears in the restored container, and not the reverse."""
+    """A slave of a shared mount: what the host mounts below its source appears in the restored container, but not the reverse."""
     made = counter()
     outside = pathlib.Path(tempfile.mkdtemp(dir="/srv"))
-    # on another mount than the bundle, which is cut off from the host
+    # on another mount than the bundle, because that is separated from the host
     subprocess.run(["mount", "-t", "tmpfs", "--make-shared", "tmpfs", outside], check=True)
     (outside / "sub").mkdir()
     made.bundle.patch({"/mounts/-": {"destination": "/all", "type": "bind", "source": str(outside), "options": ["rbind", "rslave"]}})
@@ -79,9 +79,9 @@ def test_mounts_of_the_host_still_arrive(counter):
 
 
 def test_pre_dump(counter):
-    """The guest's kernel tracks changes of memory: two rounds ahead, then the rest."""
+    """The kernel of the guest tracks changes of memory: two rounds ahead of time, then the rest."""
     if subprocess.run([CRIU, "check", "--feature", "mem_dirty_track"], capture_output=True).returncode:
-        pytest.skip("the guest's kernel tracks no changes of memory")
+        pytest.skip("the kernel of the guest does not track changes of memory")
     made = counter().run()
     for number, words in enumerate((["--pre-dump"], ["--pre-dump", "--parent-path", "../1"], ["--parent-path", "../2"]), 1):
         made.images = made.bundle.path / str(number)

@@ -1,4 +1,4 @@
-"""Cases of the conformance suite that can be tested only here: pure version 2 cgroups and AppArmor."""
+"""Cases of the conformance suite that can only be tested here: pure version 2 cgroups and AppArmor."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ NEEDED = {"cgroups.owner", "cgroups.owner_kept", "unified.written", "unified.not
 
 
 def test_version_2_and_apparmor(runtime_path, tmp_path):
-    """No compiler is here, so the probe is the shell script; the cases with these names do without another."""
+    """There is no compiler here, so the probe is the shell script, which is enough for the cases with these names."""
     options = [word for text in FILTERS for word in ("--filter", text)]
     argv = [sys.executable, "-m", "oci_conformance", "--runtime", runtime_path, "--level", "full", "--shell-probe", "--timeout", "60"]
     argv += [*options, "--json", tmp_path / "report"]

@@ -1,5 +1,5 @@
-"""Device rules on cgroup v2: our program attached to the cgroup, checked by opening real nodes; with systemd also a second program of
-systemd's."""
+"""Device rules on cgroup v2: our program is attached to the cgroup, and real nodes are opened; with systemd, there is also a program of
+systemd."""
 
 import json
 
@@ -9,7 +9,7 @@ import guest
 
 FUSE = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666, "uid": 0, "gid": 0}
 DENY_ALL = {"allow": False, "access": "rwm"}
-PROBE = "true </dev/fuse && echo read; true >>/dev/fuse && echo wrote; true"  # opening says it all
+PROBE = "true </dev/fuse && echo read; true >>/dev/fuse && echo wrote; true"  # opening is enough
 MKNOD = ["CAP_MKNOD"]
 
 
@@ -62,14 +62,14 @@ def test_allow_all_but_one(ran):
     assert opened(ran, allow("a"), {"allow": False, "type": "c", "major": 10, "minor": 230, "access": "rwm"}) == ["read", "wrote"]
 
 
-def test_the_last_word_counts(ran):
+def test_the_last_rule_counts(ran):
     one = {"type": "c", "major": 10, "minor": 229, "access": "rwm"}
     assert opened(ran, DENY_ALL, {"allow": True, **one}, {"allow": False, **one}) == []
     assert opened(ran, DENY_ALL, {"allow": False, **one}, {"allow": True, **one}) == ["read", "wrote"]
     assert opened(ran, {"allow": True, **one}, DENY_ALL) == []
 
 
-def test_the_usual_ones_are_always_there(ran):
+def test_the_usual_devices_are_always_allowed(ran):
     script = "for d in null zero full random urandom; do true </dev/$d && echo $d; done; true >/dev/ptmx && echo ptmx"
     result = ran(rules(DENY_ALL), ["/bin/sh", "-c", script])
     assert result.out.split() == ["null", "zero", "full", "random", "urandom", "ptmx"], result
@@ -83,15 +83,15 @@ def test_block_devices(ran, disk):
     assert result.out.split() == ["read"], result
 
 
-def test_nodes_made_by_hand(ran):
-    """Making any node is allowed, opening it is not: a node is no access."""
+def test_nodes_created_by_the_program(ran):
+    """Creating any node is allowed, but opening it is not: a node does not give access."""
     caps = {"/process/capabilities/%s" % kind: MKNOD for kind in ("bounding", "effective", "permitted")}
     script = "mknod /dev/f c 10 229 && echo made; true </dev/f && echo read; mknod /dev/n c 1 3 && true </dev/n && echo null"
     result = ran({**rules(DENY_ALL), **caps}, ["/bin/sh", "-c", script])
     assert result.out.split() == ["made", "null"] and "Operation not permitted" in result.err, result
 
 
-def test_exec_is_bound_as_well(runtime, started):
+def test_exec_is_restricted_too(runtime, started):
     id, _pid, _group = started(rules(DENY_ALL, allow(access="r", major=10, minor=229)))
     result = runtime.ok("exec", id, "/bin/sh", "-c", PROBE)
     assert result.out.split() == ["read"], result
@@ -104,20 +104,20 @@ def test_update_leaves_them(runtime, started):
 
 
 def test_no_rules_at_all(ran):
-    """Without resources.devices the list is that of nothing but the usual ones."""
+    """Without resources.devices, the list only has the usual devices."""
     result = ran({"/linux/devices": [FUSE], "/linux/resources": {"pids": {"limit": 10}}}, ["/bin/sh", "-c", PROBE])
     assert result.out.split() == [], result
 
 
 def test_they_hold_when_systemd_reloads(runtime, started, driver):
-    """A reload makes systemd write all that it knows anew."""
+    """A reload makes systemd write everything that it knows again."""
     id, _pid, _group = started(rules(DENY_ALL, allow(access="r", major=10, minor=229)))
     guest.systemctl("daemon-reload")
     assert runtime.ok("exec", id, "/bin/sh", "-c", PROBE).out.split() == ["read"]
 
 
 def test_a_privileged_list_with_systemd(runtime, started, driver):
-    """What has no form in systemd's language: all but one. The property says all, the program of ours denies."""
+    """The list "all except one" cannot be expressed in systemd's syntax. The property allows everything, and our program denies the one."""
     denied = {"allow": False, "type": "c", "major": 10, "minor": 229, "access": "w"}
     id, _pid, group = started(rules(allow("a"), denied))
     guest.systemctl("daemon-reload")
@@ -127,7 +127,7 @@ def test_a_privileged_list_with_systemd(runtime, started, driver):
 
 
 def test_diff_tells_programs_apart(runtime, started):
-    """The kernel gives no program back, but a sum of it."""
+    """The kernel does not return a program, but it returns its checksum."""
     from pyrunc.cgroup import devices_bpf
 
     id, _pid, group = started(rules(DENY_ALL, allow(access="r", major=10, minor=229)))

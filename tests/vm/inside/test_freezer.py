@@ -48,7 +48,7 @@ def test_a_created_container_freezes(runtime, make_bundle, driver, no_leaks):
     runtime.delete(id, "--force")
 
 
-def test_kill_of_a_frozen_one(runtime, started):
+def test_kill_of_a_frozen_container(runtime, started):
     id, pid, group = started()
     runtime.ok("pause", id)
     with harness.Watched(pid) as init:
@@ -70,7 +70,7 @@ def test_term_waits_for_the_thaw(runtime, started):
 
 
 @pytest.mark.vm_short("systemd")
-def test_delete_of_a_frozen_one(runtime, started):
+def test_delete_of_a_frozen_container(runtime, started):
     id, _pid, group = started()
     runtime.ok("pause", id)
     result = runtime.call("delete", id)
@@ -79,7 +79,7 @@ def test_delete_of_a_frozen_one(runtime, started):
     assert not group.exists()
 
 
-def test_exec_into_a_frozen_one(runtime, started):
+def test_exec_into_a_frozen_container(runtime, started):
     id, _pid, _group = started()
     runtime.ok("pause", id)
     result = runtime.call("exec", id, "true")
@@ -98,7 +98,7 @@ def test_forking_freezes(runtime, started):
 @pytest.mark.vm_short("cgroupfs-host")
 @pytest.mark.parametrize("shared", [False, True], ids=["own pids", "host's pids"])
 def test_forking_is_deleted(runtime, started, shared):
-    """In the host's pid namespace the exit of one process does not kill the others."""
+    """In the pid namespace of the host, the exit of one process does not kill the others."""
     kinds = [{"type": t} for t in ("network", "ipc", "uts", "mount") + (() if shared else ("pid",))]
     id, _pid, group = started({**LIMIT, "/linux/namespaces": kinds}, FORKS)
     guest.until(lambda: int(read(group / "pids.current")) > 3, "forking")
@@ -117,7 +117,7 @@ def test_forking_is_killed_all(runtime, started):
 
 
 def test_orphans_in_a_shared_pid_namespace(runtime, started):
-    """Init has gone, what it started has not: delete ends that too."""
+    """Init is gone, but the processes that it started are not: delete kills them too."""
     kinds = [{"type": t} for t in ("network", "ipc", "uts", "mount")]
     id, pid, group = started({"/linux/namespaces": kinds}, ["/bin/sh", "-c", "sleep 1000 & sleep 1000 & exit 0"])
     guest.until(lambda: not pathlib.Path("/proc/%d" % pid).exists() or harness.state_of(pid) == "Z", "init's end")
@@ -127,7 +127,7 @@ def test_orphans_in_a_shared_pid_namespace(runtime, started):
 
 
 def test_deep_and_frozen_by_the_container(runtime, started):
-    """A container that owns its cgroup nests, moves and freezes itself."""
+    """A container that owns its cgroup creates nested cgroups, moves itself and freezes itself."""
     script = "cd /sys/fs/cgroup; mkdir -p a/b/c; echo 1 > a/b/c/cgroup.procs; echo ok; echo 1 > a/b/cgroup.freeze; sleep 1000"
     cgroup_mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev"]}
     kinds = [{"type": t} for t in ("pid", "network", "ipc", "uts", "mount", "cgroup")]

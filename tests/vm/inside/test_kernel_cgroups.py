@@ -1,3 +1,3 @@
-"""The tests of tests/kernel for cgroup v2, on a host with version 2 only."""
+"""The tests for cgroup v2 in tests/kernel, on a host with only version 2."""
 
 from test_cgroups_v2 import *  # noqa: F403  the tests are this module's then

@@ -1,4 +1,4 @@
-"""/linux/resources on cgroup v2, with both drivers: the contents of the files afterwards, and that the limits take effect."""
+"""/linux/resources on cgroup v2, with both drivers: the resulting contents of the files, and the effect of the limits."""
 
 import json
 
@@ -25,14 +25,14 @@ FILES = {
 
 @pytest.fixture
 def huge_pages():
-    """Four of them. Their controller is one that systemd does not know and does not hand down."""
+    """Four of them. systemd does not know their controller and does not delegate it."""
     with guest.file_holds("/proc/sys/vm/nr_hugepages", "4"):
-        assert read("/proc/sys/vm/nr_hugepages") == "4", "the guest's memory is too broken up"
+        assert read("/proc/sys/vm/nr_hugepages") == "4", "the memory of the guest is too fragmented"
         yield
 
 
 @pytest.mark.vm_short
-def test_every_kind_is_read_back(started, disk, huge_pages):
+def test_every_kind_of_limit_is_in_the_files(started, disk, huge_pages):
     place = {"major": disk[0], "minor": disk[1]}
     block = {"weight": 500, "throttleReadBpsDevice": [{**place, "rate": MIB}], "throttleWriteIOPSDevice": [{**place, "rate": 100}]}
     _id, _pid, group = started({"/linux/resources": {**KINDS, "blockIO": block}})
@@ -65,7 +65,7 @@ def test_pids_limit_limits(ran):
 
 
 @pytest.mark.parametrize(("limit", "text"), [(0, "max"), (-1, "max"), (1, "1")])
-def test_pids_limits_of_note(started, limit, text):
+def test_special_pids_limits(started, limit, text):
     _id, _pid, group = started({"/linux/resources": {"pids": {"limit": limit}}}, ["/bin/sleep", "1000"])
     assert read(group / "pids.max") == text
 
@@ -110,7 +110,7 @@ def test_unified_comes_last(started):
 
 
 @pytest.mark.parametrize("name", ["nonsense.max", "rdma.none", "../x.y", "memory"])
-def test_unified_names_that_are_none(ran, name):
+def test_invalid_unified_names(ran, name):
     result = ran({"/linux/resources": {"unified": {name: "1"}}})
     assert result.code == 1 and "unified" in result.err, result
 
@@ -123,7 +123,7 @@ def test_unified_lines_are_written_one_by_one(started, disk):
 
 @pytest.mark.parametrize("part", [{"memory": {"disableOOMKiller": True}}, {"cpu": {"realtimeRuntime": 5000}}, {"network": {"classID": 5}}])
 def test_what_v2_has_no_file_for(ran, part):
-    """Ignored as runc does, or refused by name; never half done."""
+    """They are ignored as in runc, or refused by name; never applied in part."""
     result = ran({"/linux/resources": part}, ["/bin/echo", "ran"])
     assert (result.code == 0 and result.out == "ran\n") or (result.code == 1 and "/linux/resources" in result.err), result
 
@@ -150,7 +150,7 @@ def test_update_below_what_is_used(runtime, started):
     changes = {"/linux/resources": {"memory": {"limit": 96 * MIB}}, "/mounts/3/options": ["size=64m"]}
     id, _pid, group = started(changes, ["/bin/sh", "-c", script])
     guest.until(lambda: int(read(group / "memory.current")) > 40 * MIB, "40 MiB in use")
-    before = read(group / "pids.max")  # systemd has its own default
+    before = read(group / "pids.max")  # systemd has a different default
     text = '{"memory": {"limit": %d, "checkBeforeUpdate": true}, "pids": {"limit": 5}}' % (8 * MIB)
     result = runtime.call("update", "--resources", "-", id, text=text)
     assert result.code == 1 and "rejecting memory limit" in result.err, result
@@ -158,23 +158,23 @@ def test_update_below_what_is_used(runtime, started):
     assert runtime.status(id) == "running"
 
 
-def test_what_stats_say(runtime, started):
+def test_statistics(runtime, started):
     id, _pid, group = started({"/linux/resources": {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}})
     data = json.loads(runtime.ok("events", "--stats", id).out)["data"]
     assert data["pids"]["limit"] == 20 and data["memory"]["usage"]["limit"] == 64 * MIB
     assert data["memory"]["usage"]["usage"] > 0 and data["cpu"]["usage"]["total"] > 0
 
 
-# ---- beside runc
+# ---- compared with runc
 
-# Weights follow another formula since runc 1.3.2, bursts and reservations of huge pages are newer than Debian's runc.
+# Since runc 1.3.2, weights use another formula; bursts and reservations of huge pages are newer than Debian's runc.
 NEWER = ("cpu.weight", "cpu.weight.nice", "cpu.max.burst", "hugetlb.2MB.rsvd.max")
 LISTS = ("cgroup.procs", "cgroup.threads")
-MEASURED = (".peak", ".pressure")  # can be written to, for a reset or a trigger, and are no settings
+MEASURED = (".peak", ".pressure")  # can be written to, for a reset or a trigger, but are not settings
 
 
 def knobs(group):
-    """{name: text} of all files of a cgroup that can be written and read, but for those that measure."""
+    """{name: text} of all files in a cgroup that can be written and read, except those with measurements."""
     found = {}
     for path in group.iterdir():
         if path.name.endswith(MEASURED):
@@ -185,7 +185,7 @@ def knobs(group):
 
 
 @pytest.mark.parametrize("resources", [{}, KINDS], ids=["none", "many"])
-def test_files_as_under_runc(runtime, runc, make_bundle, driver, huge_pages, no_leaks, resources):
+def test_files_are_the_same_as_with_runc(runtime, runc, make_bundle, driver, huge_pages, no_leaks, resources):
     bundle = make_bundle({"/linux/cgroupsPath": driver.path(), "/linux/resources": resources}, args=["/bin/true"])
     seen, properties = [], []
     names = "Delegate,Slice,DefaultDependencies,KillMode,CollectMode,MemoryMax,MemoryLow,MemorySwapMax,MemoryHigh,TasksMax,AllowedCPUs"
@@ -208,7 +208,7 @@ def test_files_as_under_runc(runtime, runc, make_bundle, driver, huge_pages, no_
 
 
 def keys(value, path=""):
-    """All keys of a record but those that Go leaves out when they are 0, and pressure, which Debian's runc has not yet."""
+    """All keys of a record, except those that Go omits when they are 0, and pressure, which Debian's runc does not have yet."""
     found = set()
     for key, one in value.items() if isinstance(value, dict) else ():
         if key not in ("psi", "periods", "throttledPeriods", "throttledTime", "max", "cache", "usage") and not key.endswith("Recursive"):
@@ -216,7 +216,7 @@ def keys(value, path=""):
     return found
 
 
-def test_a_record_of_events_as_under_runc(runtime, runc, make_bundle, token):
+def test_a_record_of_events_is_the_same_as_with_runc(runtime, runc, make_bundle, token):
     bundle = make_bundle(
         {"/linux/cgroupsPath": "/%s-events" % token, "/linux/resources": {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}},
         args=harness.WAIT_FOR_TERM,
@@ -228,6 +228,6 @@ def test_a_record_of_events_as_under_runc(runtime, runc, make_bundle, token):
         one.delete(id, "--force")
     ours, theirs = records
     for record in records:
-        record["data"]["hugetlb"] = {}  # runc 1.1 has no numbers of them on version 2
+        record["data"]["hugetlb"] = {}  # runc 1.1 does not report them on version 2
     assert keys(ours) == keys(theirs)
     assert ours["data"]["memory"]["usage"]["limit"] == theirs["data"]["memory"]["usage"]["limit"] == 64 * MIB

@@ -74,7 +74,7 @@ def test_devices(podman):
 
 
 def test_apparmor_is_asked_for(podman):
-    """podman loads its own profile where AppArmor is on."""
+    """podman loads its own profile if AppArmor is enabled."""
     result = podman.once(command=["cat", "/proc/self/attr/current"])
     assert re.fullmatch(r"containers-default-[0-9.]+ \(enforce\)\n", result.out), result
 
@@ -91,22 +91,22 @@ def test_volumes_and_networks(podman, tmp_path):
 
 
 def test_split_cgroups(podman):
-    """conmon and the container share the caller's cgroup: --cgroups=split, which systemd units use."""
+    """conmon and the container share the cgroup of the caller: --cgroups=split, which systemd units use."""
     if podman.manager != "systemd":
-        pytest.skip("podman splits cgroups with systemd only")
+        pytest.skip("podman only splits cgroups with systemd")
     argv = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--property=Delegate=yes", *podman.argv]
     out = guest.told(*argv, "run", "--rm", "--network=none", "--cgroups=split", "--cgroupns=host", IMAGE, "cat", "/proc/self/cgroup")
     assert re.search(r"system.slice/run-.*\.service/libpod-payload-", out), out
 
 
 def test_systemd_mode(podman):
-    """What an init system in the container needs: its cgroup is its own."""
+    """An init system in the container needs a cgroup that belongs to it."""
     script = ["sh", "-c", "mkdir /sys/fs/cgroup/init.scope && echo $$ > /sys/fs/cgroup/init.scope/cgroup.procs && cat /proc/self/cgroup"]
     assert podman.once("--systemd=always", command=script).out == "0::/init.scope\n"
 
 
 def test_no_cgroups(runtime, tmp_path):
-    """--cgroups=disabled is given to runtimes that are listed as able to (podman reads the key without the s of its manual)."""
+    """podman passes --cgroups=disabled to runtimes that are listed as supporting it (it reads the key without the s in its manual)."""
     able = '[engine]\nevents_logger = "file"\nruntime_supports_nocgroup = ["%s"]\n[engine.runtimes]\n"%s" = ["%s"]\n'
     conf = tmp_path / "containers.conf"
     conf.write_text(able % (runtime.name, runtime.name, runtime.path))

@@ -26,12 +26,12 @@ Restart=on-failure
 ExecStopPost=/bin/sh -c 'echo $$SERVICE_RESULT $$EXIT_CODE $$EXIT_STATUS >> %(data)s/ended'
 """
 SERVES = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
-# busybox has no systemd-notify, but its logger sends a datagram as it is, and managers read one line by line
+# busybox has no systemd-notify, but its logger sends a datagram unchanged, and managers read it line by line
 SAYS_READY = 'until test -e /data/go; do sleep 0.1; done; ln -s $NOTIFY_SOCKET /dev/log; logger "up\nREADY=1"\n'
 
 
 class Quadlet:
-    """A .container file in a manager's folder, and the service that the manager's generator makes of it."""
+    """A .container file in a directory of a manager, and the service that the manager's generator makes from it."""
 
     def __init__(self, runtime, folder, user=()):
         self.runtime, self.user = runtime, user
@@ -51,7 +51,7 @@ class Quadlet:
         return guest.shown(UNIT, *properties, user=self.user)
 
     def container(self):
-        """-> (pid, cgroup directory) of what runs, which the runtime under test has made."""
+        """-> (pid, cgroup directory) of the running container, which the runtime under test has created."""
         pid, by = self.podman.ok("inspect", "--format", "{{.State.Pid}} {{.OCIRuntime}}", NAME).out.split()
         assert by == self.runtime.path
         return int(pid), guest.cgroup_of(int(pid))
@@ -74,7 +74,7 @@ def quadlet(runtime, no_leaks):
 
 
 def lives(quadlet, data):
-    """One life: made by the manager's generator, started, killed and brought again, stopped."""
+    """A whole life: generated, started, killed and restarted, stopped."""
     quadlet.write(data)
     generated = "/run/user/1000/systemd/generator/" if quadlet.user else "/run/systemd/generator/"
     shown = quadlet.shown("FragmentPath", "Type", "Restart")
@@ -93,15 +93,15 @@ def lives(quadlet, data):
 
 
 def ended_well(quadlet, data):
-    """Stopped: the program heard TERM and ended with 0, and nothing is left of it."""
+    """Stops the service: the program gets TERM and exits with 0, and nothing is left of it."""
     quadlet.systemctl("stop", UNIT)
-    assert quadlet.shown("ActiveState") == {"ActiveState": "inactive"}  # and not failed; the manager forgets the rest
+    assert quadlet.shown("ActiveState") == {"ActiveState": "inactive"}  # and not failed; the manager forgets everything else
     assert read(data / "ended").splitlines()[-1] == "success exited 0"
     assert quadlet.podman.ok("ps", "--all", "--quiet").out == ""
 
 
 def test_a_unit_of_root(quadlet, tmp_path):
-    """Its cgroup is split: conmon and container have one each below the unit's."""
+    """Its cgroup is split: conmon and the container each have one below that of the unit."""
     lives(quadlet, tmp_path)
 
 
@@ -111,7 +111,7 @@ def test_a_unit_of_the_user(quadlet, tmp_path):
 
 
 def becomes_ready(quadlet, data, scope):
-    """The program itself says when it is ready; till then the unit is starting. Its cgroup is a scope that the runtime has asked for."""
+    """The program reports when it is ready; until then the unit is starting. Its cgroup is a scope that the runtime has requested."""
     quadlet.write(data, SAYS_READY + SERVES, "Notify=true\nCgroupsMode=no-conmon")
     quadlet.systemctl("start", "--no-block", UNIT)
     running = ["container", "inspect", "--format", "{{.State.Status}}", NAME]

@@ -1,4 +1,4 @@
-"""uid 1000 in its user manager, where cgroups are delegated: `spec --rootless`, life cycle, ids, mounts, devices, limits."""
+"""uid 1000 in its user manager, which delegates cgroups: `spec --rootless`, life cycle, ids, mounts, devices, limits."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def test_life(rootless, make_rootless):
 
 
 def test_the_default_state_root(rootless, make_rootless):
-    """Below XDG_RUNTIME_DIR, and sticky: else systemd-tmpfiles would clear it away."""
+    """Below XDG_RUNTIME_DIR, with the sticky bit: otherwise systemd-tmpfiles would remove it."""
     id = rootless.new_id()
     made = harness.Runtime(rootless.path, "/run/user/1000/pyrunc", rootless.token, None)
     made.env = rootless.env
@@ -74,7 +74,7 @@ def test_another_user_inside(rootless, make_rootless):
     assert result.out == "33\n44\n", result
 
 
-def test_ids_that_are_not_ours(rootless, make_rootless):
+def test_ids_that_do_not_belong_to_the_user(rootless, make_rootless):
     maps = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": 500000, "size": 10}]
     result = rootless.run(make_rootless({"/linux/uidMappings": maps}))
     assert result.code == 1 and "/usr/bin/newuidmap" in result.said and "/etc/subuid" in result.said, result
@@ -111,7 +111,7 @@ def test_mounts(rootless, make_rootless, tmp_path):
     assert result.out.splitlines() == ["from outside", "1", "x"] and "Read-only file system" in result.err, result
 
 
-def test_sysfs_of_an_own_network(rootless, make_rootless):
+def test_sysfs_with_a_new_network_namespace(rootless, make_rootless):
     changes = {"/linux/namespaces/-": {"type": "network"}}
     bundle = make_rootless(changes, args=["ls", "/sys/class/net"])
     for mount in bundle.config["mounts"]:
@@ -180,7 +180,7 @@ def test_limits(rootless, make_rootless):
     assert not group.exists()
 
 
-def test_a_limit_at_work(rootless, make_rootless):
+def test_a_limit_in_effect(rootless, make_rootless):
     eat = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]
     assert rootless.run(make_rootless({"/linux/resources": {"memory": {"limit": 32 * MIB}}}, args=eat)).code == 137
 
@@ -193,14 +193,14 @@ def test_a_controller_that_is_not_delegated(rootless, make_rootless):
 
 
 @pytest.mark.vm_short
-def test_a_place_that_is_not_ours(rootless, make_rootless, token):
+def test_a_path_that_is_not_delegated(rootless, make_rootless, token):
     for changes in ({"/linux/cgroupsPath": "/" + token}, {"/linux/cgroupsPath": "/system.slice/" + token}):
         result = rootless.run(make_rootless(changes))
         assert result.code == 1 and "rootless needs no limits + no cgrouppath" in result.said and "delegated" in result.said, result
 
 
 def test_device_rules_are_beyond_us(rootless, make_rootless):
-    """Callers send `deny all` along; loading the program needs rights, and the devices are bound from the host one by one anyway."""
+    """Callers always send `deny all`; loading the program needs privileges, and the devices are bound from the host one by one anyway."""
     rules = [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]
     assert rootless.run(make_rootless({"/linux/resources": {"devices": rules}})).code == 0
 
@@ -224,8 +224,8 @@ def test_frozen_and_forking_are_deleted(rootless, make_rootless):
     assert not group.exists()
 
 
-def test_others_may_not_look(rootless, make_rootless):
-    """The state is the user's alone."""
+def test_others_cannot_read_the_state(rootless, make_rootless):
+    """Only the user can access the state."""
     id = rootless.started(make_rootless(args=harness.WAIT_FOR_TERM))
     folder = pathlib.Path(rootless.root) / id
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -1,4 +1,4 @@
-"""buildah of uid 1000: RUN steps in its user namespace, in cgroups delegated by the user's systemd."""
+"""buildah of uid 1000: RUN steps in its user namespace, in cgroups that the user's systemd has delegated."""
 
 import pytest
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.vm_user
 
 
 class Buildah:
-    """buildah with the runtime under test and one of its ways to isolate: `oci`, as of root, and `rootless`, its default for users."""
+    """buildah with the runtime under test and one kind of isolation: `oci`, as for root, or `rootless`, the default for users."""
 
     def __init__(self, runtime, isolation, folder):
         self.words = ["--runtime", runtime.path, "--isolation", isolation, "--network=none"]
@@ -28,7 +28,7 @@ class Buildah:
         return result
 
     def build(self, *lines, options=()):
-        """bud of a Containerfile -> what its steps wrote."""
+        """Builds a Containerfile with bud -> the output of its steps."""
         (self.folder / "Containerfile").write_text("\n".join(["FROM " + IMAGE, *lines]) + "\n")
         out = self.ok("bud", *self.words, *options, str(self.folder)).out.splitlines()
         return [line for line in out if not line.startswith(("STEP ", "COMMIT", "--> ")) and len(line) != 64]
@@ -76,7 +76,7 @@ def test_steps_that_fail(buildah, tmp_path):
 
 
 def test_run(buildah, tmp_path):
-    """Commands in a working container: exit status, ids, a volume, standard input's end."""
+    """Commands in a working container: exit status, ids, a volume, the end of standard input."""
     (tmp_path / "in").write_text("from outside\n")
     name = buildah.working()
     script = "cat /data/in; echo back > /data/out; id -u; cat; exit 5"
@@ -89,7 +89,7 @@ def test_run(buildah, tmp_path):
 
 @pytest.mark.vm_short("oci")
 def test_limits_and_the_owner_of_the_cgroup(buildah):
-    """A step has its own cgroup under the delegated one, with limits, mounted writable and owned by the step's user."""
+    """A step has its own cgroup below the delegated one, with limits, mounted writable and owned by the user of the step."""
     look = "RUN cat /proc/self/cgroup /sys/fs/cgroup/memory.max; stat -c %u /sys/fs/cgroup /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/memory.max"
     out = buildah.build(look, "USER 1234", look, options=["--memory=64m"])
     assert out == ["0::/", "67108864", "0", "0", "0", "0::/", "67108864", "1234", "1234", "0"]

@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def made(rootless, make_rootless):
-    """made(cgroupsPath, changes) -> (id, directory of init's cgroup)."""
+    """made(cgroupsPath, changes) -> (id, directory of the cgroup of init)."""
 
     def make(path=None, changes=None):
         place = {} if path is None else {"/linux/cgroupsPath": path}
@@ -67,8 +67,8 @@ def test_properties(made, token):
     assert shown(group.name, "TimeoutStopUSec", user=["--user"]) == {"TimeoutStopUSec": "2min 3s"}
 
 
-def test_the_bus_by_the_runtime_directory(rootless, make_rootless, token):
-    """Without DBUS_SESSION_BUS_ADDRESS; and without XDG_RUNTIME_DIR, by the uid."""
+def test_the_bus_is_found_in_the_runtime_directory(rootless, make_rootless, token):
+    """Without DBUS_SESSION_BUS_ADDRESS; and without XDG_RUNTIME_DIR, it is found by the uid."""
     for name in ("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"):
         rootless.env.pop(name, None)
         result = rootless.run(make_rootless({"/linux/cgroupsPath": "user.slice:vm:%s" % token}), globals=SYSTEMD)

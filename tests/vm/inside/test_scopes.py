@@ -1,5 +1,4 @@
-"""Scopes of a real systemd, made by the package itself: the system's manager for root; the user's manager is in
-test_scopes_of_a_user.py."""
+"""Scopes of a real systemd, created by the package directly: root uses the system manager; test_scopes_of_a_user.py uses that of a user."""
 
 import os
 import subprocess
@@ -83,7 +82,7 @@ def test_limits_are_known_to_systemd_and_to_the_kernel(scope):
         assert f.read().strip() == "34000 100000"
 
 
-@pytest.mark.skipif(USER, reason="the user may not reload the system's manager")
+@pytest.mark.skipif(USER, reason="the user may not reload the system manager")
 def test_limits_survive_a_reload(scope):
     one = scope(node={"memory": {"limit": 64 * MIB}, "devices": [{"allow": False, "access": "rwm"}]})
     one.make()
@@ -120,7 +119,7 @@ def test_a_property_that_systemd_does_not_know(scope):
     one.undo()
 
 
-@pytest.mark.skipif(USER, reason="the slice is one of the system's manager")
+@pytest.mark.skipif(USER, reason="the slice belongs to the system manager")
 def test_a_slice_of_the_config(scope):
     one = scope("pyrunctest-sub.slice:pre:%s" % tools.TOP).make()
     pid = one.start()

@@ -1,4 +1,4 @@
-"""The tests of test_scopes.py as uid 1000 with the user's own manager."""
+"""The tests of test_scopes.py as uid 1000 with the manager of the user."""
 
 import pytest
 

@@ -27,14 +27,14 @@ def label_of(path):
 
 
 def give(tree, label):
-    """Labels a tree, as engines label images and volumes."""
+    """Labels a tree like engines label images and volumes."""
     for top, folders, files in os.walk(tree):
         for name in [*folders, *files, ""]:
             os.setxattr(os.path.join(top, name).rstrip("/"), XATTR, label.encode(), follow_symlinks=False)
 
 
 def said_by_kernel(word):
-    """Lines of the kernel's log about SELinux that contain a word."""
+    """Lines about SELinux in the kernel log that contain a word."""
     return [
         line for line in subprocess.run(["dmesg"], capture_output=True, text=True).stdout.splitlines() if "avc:" in line and word in line
     ]
@@ -87,7 +87,7 @@ def test_process_label(runtime, labelled, no_leaks):
 
 
 def test_without_a_label(runtime, labelled, no_leaks):
-    """The same image without a label: the program is in the runtime's domain, and reads everything."""
+    """The same image without a label: the program is in the domain of the runtime and can read everything."""
     bundle = labelled({"/process/selinuxLabel": harness.ABSENT}, args=["/bin/sh", "-c", READS])
     lines = ran(runtime, bundle).out.split()
     assert lines == [OURS, "hosts", "secret", "other"]
@@ -103,7 +103,7 @@ def test_with_a_filter(runtime, labelled, no_leaks, nnp):
 
 
 def test_exec(runtime, labelled, no_leaks):
-    """exec uses the container's label, that of --process-label, or that of its process.json."""
+    """exec uses the label of the container, that of --process-label, or that in its process.json."""
     bundle = labelled(args=harness.WAIT_FOR_TERM)
     id = runtime.started(bundle)
     result = call(runtime, "exec", id, "/bin/sh", "-c", READS)
@@ -119,7 +119,7 @@ def test_exec(runtime, labelled, no_leaks):
 
 
 def test_mount_label(runtime, labelled, no_leaks):
-    """New file systems have it; procfs and sysfs take none; what is bound keeps its own."""
+    """New file systems get it; procfs and sysfs accept none; bind mounts keep their own."""
     queue = {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"}
     id = runtime.started(labelled({"/mounts/-": queue}, args=harness.WAIT_FOR_TERM))
     root = pathlib.Path("/proc/%d/root" % runtime.state(id)["pid"])
@@ -132,7 +132,7 @@ def test_mount_label(runtime, labelled, no_leaks):
 
 
 def test_without_a_mount_label(runtime, labelled, no_leaks):
-    """The program may not use what is not its own."""
+    """The program may not use files with another label."""
     id = runtime.started(labelled({"/linux/mountLabel": harness.ABSENT}, args=harness.WAIT_FOR_TERM))
     root = pathlib.Path("/proc/%d/root" % runtime.state(id)["pid"])
     assert label_of(root / "dev/shm") == "system_u:object_r:base_file_t:s0"
@@ -141,7 +141,7 @@ def test_without_a_mount_label(runtime, labelled, no_leaks):
 
 
 def test_mount_label_by_another_option(runtime, labelled, no_leaks):
-    """rootcontext= labels the root of the file system only."""
+    """rootcontext= only labels the root of the file system."""
     id = runtime.started(labelled({"/annotations": {"run.oci.mount_context_type": "rootcontext"}}, args=harness.WAIT_FOR_TERM))
     shm = pathlib.Path("/proc/%d/root/dev/shm" % runtime.state(id)["pid"])
     assert label_of(shm) == MOUNT
@@ -149,7 +149,7 @@ def test_mount_label_by_another_option(runtime, labelled, no_leaks):
 
 
 def test_live_mount(pyrunc, labelled, tmp_path, no_leaks):
-    """A file system that is added later has the container's mount label too."""
+    """A file system that is added later also gets the mount label of the container."""
     id = pyrunc.started(labelled(args=harness.WAIT_FOR_TERM))
     pyrunc.ok("mounts", "add", "--type", "tmpfs", "--source", "tmpfs", "--destination", "/mnt", id)
     assert label_of("/proc/%d/root/mnt" % pyrunc.state(id)["pid"]) == MOUNT
@@ -158,7 +158,7 @@ def test_live_mount(pyrunc, labelled, tmp_path, no_leaks):
 
 
 def test_keyring(runtime, labelled, no_leaks):
-    """The session keyring is made with the label of the program: the policy reports each key that is made so."""
+    """The session keyring is created with the label of the program: the policy reports each key that is created with it."""
     before = len(said_by_kernel("tclass=key"))
     assert ran(runtime, labelled()).code == 0
     lines = said_by_kernel("tclass=key")[before:]
@@ -169,7 +169,7 @@ def test_keyring(runtime, labelled, no_leaks):
 
 
 def test_sockets_of_the_program(runtime, labelled, no_leaks):
-    """They have its label without anybody's help."""
+    """They get its label automatically."""
     id = runtime.started(labelled(args=harness.WAIT_FOR_TERM))
     argv = runtime.argv("exec", id, "/bin/nc", "-l", "-p", "4321")
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=runtime.env) as command:
@@ -198,7 +198,7 @@ def test_a_mount_label_that_the_policy_does_not_know(runtime, labelled, no_leaks
 
 
 def test_a_domain_that_may_not_be_entered(runtime, labelled, no_leaks):
-    """No program without its label: execve fails."""
+    """The program does not run without its label: execve fails."""
     result = ran(runtime, labelled({"/process/selinuxLabel": "system_u:system_r:forbidden_t:s0"}))
     assert result.code != 0 and "ermission denied" in result.said, result
 
@@ -217,7 +217,7 @@ def test_in_a_user_namespace(runtime, labelled, no_leaks):
 
 
 def test_in_a_shared_pid_namespace(pyrunc, labelled, no_leaks):
-    """The second process of create has the label of the first one's execve."""
+    """The second process of create gets the label for the execve of the first one."""
     first = pyrunc.started(labelled(args=harness.WAIT_FOR_TERM))
     spaces = [{"type": "pid", "path": "/proc/%d/ns/pid" % pyrunc.state(first)["pid"]}, *({"type": kind} for kind in KINDS if kind != "pid")]
     result = ran(pyrunc, labelled({"/linux/namespaces": spaces}, args=["/bin/sh", "-c", READS]))
@@ -246,7 +246,7 @@ CONTEXTS = 'process = "%s"\ncontent = "%s"\nfile = "%s"\nro_file="%s"\n' % (DOMA
 
 @pytest.fixture(scope="session")
 def labels_of_podman():
-    """What podman takes its labels from."""
+    """The file from which podman takes its labels."""
     folder = pathlib.Path("/etc/selinux/lab/contexts")
     folder.mkdir(parents=True, exist_ok=True)
     pathlib.Path("/etc/selinux/config").write_text("SELINUX=enforcing\nSELINUXTYPE=lab\n")
@@ -279,7 +279,7 @@ def test_podman_with_an_option(podman, option, expected):
 
 
 def test_podman_keeps_volumes_apart(podman, tmp_path):
-    """A volume with :Z is accessible to one container, with :z to all; without either to none."""
+    """A volume with :Z is accessible to one container, with :z to all, and without either to none."""
     (tmp_path / "file").write_text("hello\n")
     read = ("cat", "/v/file")
     assert "Permission denied" in podman.once("-v", "%s:/v" % tmp_path, command=read).err

@@ -1,4 +1,4 @@
-"""A Docker swarm in the guest, whose kernel has IPVS: virtual addresses and the routing mesh, by the demonstration that checks each step."""
+"""A Docker swarm in the guest, whose kernel has IPVS: virtual addresses and the routing mesh; the demonstration checks each step."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import harness
 
 PATIENCE = 400  # seconds for a step, in an emulated machine
-LIMIT = 2400  # a watchdog and nothing else
+LIMIT = 2400  # only a watchdog
 
 
 def test_a_service_behind_its_virtual_address_and_the_mesh(pyrunc):

@@ -1,4 +1,4 @@
-"""--systemd-cgroup as root: names, properties, the end of the unit, and that systemd and the files agree."""
+"""--systemd-cgroup as root: names, properties, the end of the unit, and that systemd and the cgroup files agree."""
 
 import json
 import socket
@@ -16,14 +16,14 @@ SYSTEMD = ("--systemd-cgroup",)
 
 @pytest.fixture
 def made(runtime, make_bundle, no_leaks):
-    """made(cgroupsPath, changes, args) -> (id, directory of init's cgroup) of a running container; None: no cgroupsPath."""
+    """made(cgroupsPath, changes, args) -> (id, directory of the cgroup of init) of a running container; None: no cgroupsPath."""
 
     def make(path, changes=None, args=harness.WAIT_FOR_TERM):
         place = harness.ABSENT if path is None else path
         bundle = make_bundle({"/linux/cgroupsPath": "placeholder", **(changes or {})}, args=args)
         bundle.patch({"/linux/cgroupsPath": place})
         id = runtime.create(bundle, globals=SYSTEMD)
-        group = guest.cgroup_of(runtime.state(id)["pid"])  # before the program can end
+        group = guest.cgroup_of(runtime.state(id)["pid"])  # read before the program can exit
         runtime.start(id)
         return id, group
 
@@ -77,19 +77,19 @@ def test_nested_slices(made, runtime, token):
     id, group = made("%s-a-b.slice:vm:x" % token)
     assert group == CGROUP / ("%s.slice/%s-a.slice/%s-a-b.slice/vm-x.scope" % (token, token, token))
     runtime.delete(id, "--force")
-    systemctl("stop", "%s.slice" % token)  # slices stay, as nobody knows whose they are
+    systemctl("stop", "%s.slice" % token)  # slices stay, because nobody knows who uses them
 
 
 @pytest.mark.parametrize(
     ("path", "place"),
     [(":vm:%s", "system.slice/vm-%s.scope"), ("system.slice::%s", "system.slice/%s.scope"), ("-.slice:vm:%s", "vm-%s.scope")],
 )
-def test_parts_that_are_empty(made, token, path, place):
+def test_empty_parts(made, token, path, place):
     _id, group = made(path % token)
     assert group == CGROUP / (place % token)
 
 
-def test_a_name_to_be_escaped(made, token):
+def test_a_name_that_needs_escaping(made, token):
     _id, group = made("system.slice:vm:%s ä" % token)
     assert group.name == "vm-%s\\x20\\xc3\\xa4.scope" % token and shown(group.name, "ActiveState") == {"ActiveState": "active"}
 
@@ -106,11 +106,11 @@ def test_a_name_to_be_escaped(made, token):
         ("system.slice:vm:a/b", "slash"),
     ],
 )
-def test_paths_that_are_none(refused, path, words):
+def test_invalid_paths(refused, path, words):
     assert words in refused(path).said
 
 
-def test_a_slice_holds_no_process(refused, token):
+def test_a_slice_contains_no_process(refused, token):
     assert "slice" in refused("system.slice:vm:%s.slice" % token).said
 
 
@@ -144,7 +144,7 @@ def test_properties_by_annotation(made, token):
         ("Slice", "uint64 5"),
     ],
 )
-def test_properties_that_are_none(refused, token, key, text):
+def test_invalid_properties(refused, token, key, text):
     name = "org.systemd.property." + key
     result = refused("system.slice:vm:%s" % token, {"/annotations": {name: text}})
     assert key in result.said, result
@@ -215,10 +215,10 @@ def test_oom_policy(made, token, group, policy):
     assert shown(folder.name, "OOMPolicy") == {"OOMPolicy": policy} and read(folder / "memory.oom.group") == group
 
 
-# ---- what becomes of the unit
+# ---- the end of the unit
 
 
-def test_gone_after_the_program(made, runtime, token):
+def test_the_unit_is_gone_after_the_program(made, runtime, token):
     id, group = made("system.slice:vm:%s" % token)
     runtime.stopped(id)
     runtime.delete(id)
@@ -227,7 +227,7 @@ def test_gone_after_the_program(made, runtime, token):
 
 @pytest.mark.vm_short
 def test_a_failed_unit_is_forgotten(runtime, made, token):
-    """A scope whose process is killed for memory fails, and systemd keeps failed units, so that their name can't be used again."""
+    """A scope whose process is killed for lack of memory fails, and systemd keeps failed units, so their names can't be used again."""
     for _ in range(2):
         memory = {"/linux/resources": {"memory": {"limit": 32 * MIB}}}
         script = ["/bin/sh", "-c", "dd if=/dev/zero of=/dev/null bs=100M count=1; exit 0"]
@@ -248,13 +248,13 @@ def test_a_failed_unit_of_that_name(made, token):
 
 
 def leave_failed(unit):
-    """A scope that did not end in time is a failed one."""
+    """A scope that did not end in time has failed."""
     argv = ["systemd-run", "--quiet", "--scope", "--unit=" + unit, "--property=RuntimeMaxSec=1", "--property=TimeoutStopSec=1"]
     guest.told(*argv, "sh", "-c", "trap '' TERM; sleep 1000", check=False)
 
 
 def test_a_living_unit_of_that_name(refused, token):
-    """Somebody else's: it is named and left alone."""
+    """It belongs to someone else: it is named and left alone."""
     unit = "vm-%s.scope" % token
     argv = ["systemd-run", "--quiet", "--scope", "--unit=" + unit, "sleep", "1000"]
     other = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -280,7 +280,7 @@ def test_stopped_by_systemd(made, runtime, token):
 
 
 def test_the_same_name_again_and_again(made, runtime, token):
-    """The same name again and again: systemd may be behind, and must not be in the way."""
+    """The same name again and again: systemd may lag behind, but must not cause a failure."""
     for _ in range(10):
         id, group = made("system.slice:vm:%s" % token)
         runtime.delete(id, "--force")
@@ -288,7 +288,7 @@ def test_the_same_name_again_and_again(made, runtime, token):
 
 
 def test_commands_need_no_flag(made, runtime, token):
-    """The driver is remembered: podman's kill and delete, containerd's delete do not name it."""
+    """The driver is remembered: podman's kill and delete and containerd's delete do not name it."""
     id, group = made("system.slice:vm:%s" % token)
     runtime.ok("pause", id)
     assert read(group / "cgroup.freeze") == "1" and runtime.status(id) == "paused"
@@ -299,7 +299,7 @@ def test_commands_need_no_flag(made, runtime, token):
 
 
 def test_an_unreachable_manager(runtime, make_bundle, token, no_leaks):
-    """No bus, no private socket: an error that says so, and how to do without."""
+    """Without a bus or a private socket, the error says so, and how to avoid it."""
     bundle = make_bundle({"/linux/cgroupsPath": "system.slice:vm:%s" % token})
     hidden = 'mount -t tmpfs none /run/dbus && mount -t tmpfs none /run/systemd && exec "$@"'
     argv = runtime.argv("run", "--bundle", bundle, runtime.new_id(), globals=SYSTEMD)
@@ -309,7 +309,7 @@ def test_an_unreachable_manager(runtime, make_bundle, token, no_leaks):
 
 @pytest.mark.parametrize("text, shown", [("500ms", "0.5"), ("1s", "1")])
 def test_a_manager_that_does_not_answer(runtime, make_bundle, token, no_leaks, tmp_path, text, shown):
-    """The bus takes the connection and says nothing: an error after the time that --systemd-timeout gives, which names the unit."""
+    """The bus accepts the connection and does not answer: after the time in --systemd-timeout there is an error, which names the unit."""
     bundle = make_bundle({"/linux/cgroupsPath": "system.slice:vm:%s" % token})
     hidden = 'mount --bind "$1" /run/dbus/system_bus_socket && mount -t tmpfs none /run/systemd && shift && exec "$@"'
     argv = runtime.argv("run", "--bundle", bundle, runtime.new_id(), globals=[*SYSTEMD, "--systemd-timeout", text])

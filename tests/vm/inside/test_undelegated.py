@@ -1,4 +1,4 @@
-"""uid 1000 in a cgroup owned by root: nothing can be created there, so a container runs without cgroups, or fails with the reason."""
+"""uid 1000 in a cgroup that belongs to root: nothing can be created there, so a container runs without cgroups, or fails with the reason."""
 
 import itertools
 import os
@@ -25,7 +25,7 @@ TMPFS = ("--type", "tmpfs", "--source", "tmpfs", "--destination", "/added", "--o
 
 @pytest.fixture
 def place(scratch):
-    """A directory of the user's."""
+    """A directory that belongs to the user."""
     made = scratch / "user"
     if not made.exists():
         made.mkdir()
@@ -35,7 +35,7 @@ def place(scratch):
 
 @pytest.fixture
 def as_user(runtime, place):
-    """as_user(*args) -> Result of the runtime as uid 1000 in a service of the system's manager, whose processes may stay."""
+    """as_user(*args) -> Result of the runtime as uid 1000 in a service of the system manager, whose processes may stay."""
     count = itertools.count()
 
     def call(*args, runtime_dir=place):
@@ -58,7 +58,7 @@ def as_user(runtime, place):
 
 @pytest.fixture
 def make(make_bundle):
-    """make(changes, args) -> a rootless bundle of the user's."""
+    """make(changes, args) -> a rootless bundle that belongs to the user."""
 
     def bundle(changes=None, args=None):
         made = make_bundle(args=args)
@@ -90,7 +90,7 @@ def test_without_limits_it_runs(as_user, make, runtime):
     ],
     ids=["memory", "pids", "unified", "absolute path", "relative path"],
 )
-def test_what_is_asked_for_is_refused(as_user, make, runtime, changes):
+def test_requested_limits_are_refused(as_user, make, runtime, changes):
     result = as_user("run", "--bundle", make(changes), runtime.new_id())
     assert result.code == 1 and HINT in result.said and "delegate" in result.said.lower(), result
 
@@ -120,16 +120,16 @@ def test_the_global_option(as_user, make, runtime, value):
 
 
 def test_strict(as_user, make, runtime):
-    """--rootless=false: a missing cgroup is never borne."""
+    """--rootless=false: a missing cgroup is always an error."""
     result = as_user("--rootless", "false", "run", "--bundle", make(), runtime.new_id())
     assert result.code == 1 and "cgroup" in result.said, result
 
 
-# ---- from outside of what is delegated: a login session is such a place
+# ---- from outside of the delegated cgroups, for example from a login session
 
 
 def test_into_the_users_systemd(as_user, make, runtime, place, token):
-    """Its manager moves processes where we could not: init, and what exec adds."""
+    """Its manager moves processes that the runtime cannot move: init and processes of exec."""
     id = runtime.new_id()
     there = {"runtime_dir": "/run/user/1000"}
     state = ("--root", place / "state")
@@ -152,7 +152,7 @@ def test_into_the_users_systemd(as_user, make, runtime, place, token):
 
 @pytest.fixture
 def lent(token):
-    """A cgroup that root has given to the user, and a prefix for commands that makes them the user's in there."""
+    """A cgroup that root has delegated to the user, and a command prefix that runs commands as the user in it."""
     top = guest.CGROUP / ("%s-lent" % token)
     inner = top / "inner"
     inner.mkdir(parents=True)
@@ -168,7 +168,7 @@ def lent(token):
 
 @pytest.mark.parametrize("limited", [False, True])
 def test_exec_from_outside(as_user, make, runtime, place, lent, limited):
-    """Without limits the process stays outside, as with runc; with limits that would be a way round them."""
+    """Without limits the process stays outside, as with runc; with limits that would bypass them."""
     top, inside = lent
     id = runtime.new_id()
     changes = {"/linux/cgroupsPath": "/%s/c" % top.name, **({"/linux/resources": {"pids": {"limit": 20}}} if limited else {})}
@@ -192,7 +192,7 @@ def test_exec_from_outside(as_user, make, runtime, place, lent, limited):
 
 
 def test_a_manager_that_has_gone(as_user, make, runtime, place, token):
-    """The user's systemd ends with the last session, and its scopes with it: delete has nothing to do there."""
+    """The systemd of the user and its scopes end with the last session, so delete has nothing to remove there."""
     id = runtime.new_id()
     state = ("--root", place / "state")
     bundle = make({"/linux/cgroupsPath": "user.slice:vm:%s" % token}, ["true"])

@@ -1,4 +1,4 @@
-"""Rootless bundles for uid 1000 of the guest: the output of `spec --rootless` with changes, and its id maps."""
+"""Rootless bundles for uid 1000 in the guest: the output of `spec --rootless` with changes, and its id maps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from harness import Bundle, Json, Runtime, Workshop
 
 
-SUBORDINATE = 100000  # of /etc/subuid and /etc/subgid
+SUBORDINATE = 100000  # in /etc/subuid and /etc/subgid
 
 
 def mapped(size: int = 65536) -> dict[str, Json]:
-    """Changes that map all subordinate ids too."""
+    """Changes that also map all subordinate ids."""
     maps = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": SUBORDINATE, "size": size}]
     return {"/linux/uidMappings": maps, "/linux/gidMappings": maps}
 
