@@ -1,4 +1,4 @@
-"""Hand-made ctx, run and cgroup directories for the tests of cgroups, resources and rdt."""
+"""Handmade ctx, run and cgroup directories for the tests of cgroups, resources and rdt."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class Run:
 
 
 class Files:
-    """A fake of cgroup.group.Group (hence the casts) over a dictionary of files. `refuse`: {(name, value): errno} or {name: errno}, used up
-    once."""
+    """A fake of cgroup.group.Group (hence the casts) with a dictionary of files. `refuse`: {(name, value): errno} or {name: errno}; each entry is
+    used once."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ TOP = "pyrunc-test-%d" % os.getpid()
 
 
 class LiveGroup:
-    """One container's cgroups, without a container: children of the test run in them."""
+    """The cgroups of a container without the container: children of the test run in them."""
 
     def __init__(self, path: str | None, node: Json = None, **kw: Option) -> None:
         self.ctx = make_ctx(**kw)
@@ -167,8 +167,8 @@ class LiveGroup:
         return self
 
     def start(self, action: Callable[[], object] | None = None, wait: bool = True) -> Json:
-        """A child that enters the cgroups as init does, then calls `action` (or sleeps for ever). Returns its pid, or the result of
-        `action`; with wait=False immediately."""
+        """Starts a child that enters the cgroups like init, then calls `action` (or sleeps forever). Returns its pid, or the result of `action`;
+        with wait=False it returns immediately."""
         ready, go = os.pipe()
         out_read, out_write = os.pipe()
         pid = os.fork()
@@ -203,7 +203,7 @@ class LiveGroup:
         kill.end_all(self.paths)
         for pid in self.pids:
             with contextlib.suppress(ChildProcessError):
-                if os.waitpid(pid, os.WNOHANG) == (0, 0):  # it never got into the cgroup, or is on its way out
+                if os.waitpid(pid, os.WNOHANG) == (0, 0):  # it has not entered the cgroup, or is exiting
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
         self.undo()
@@ -211,7 +211,7 @@ class LiveGroup:
 
 @contextlib.contextmanager
 def live_groups() -> Iterator[Callable[..., LiveGroup]]:
-    """make(path, resources, **ctx) -> LiveGroup. At the end all are killed and the directory that they share is removed."""
+    """make(path, resources, **ctx) -> LiveGroup. At the end all processes are killed, and their common directory is removed."""
     made = []
 
     def make(path: str | None = "/%s/a" % TOP, node: Json = None, **kw: Option) -> LiveGroup:
@@ -225,4 +225,4 @@ def live_groups() -> Iterator[Callable[..., LiveGroup]]:
             one.end()
         for top in [mount[0] + "/" + TOP for mount in read_layout().mounts.values()]:
             if os.path.exists(top):
-                os.rmdir(top)  # a sibling of an earlier test may have kept it alive; fails if anything else is left
+                os.rmdir(top)  # a sibling of an earlier test may have kept it; fails if anything else is left

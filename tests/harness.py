@@ -1,8 +1,8 @@
-"""Tools of the tests: a runtime binary, bundles, and the traces that a container could leave on the host.
+"""Tools for the tests: a runtime binary, bundles, and the traces that a container could leave on the host.
 
-Invariant: it depends only on command lines and effects, not on pyrunc's internals, so that the same test runs on runc and crun.
-Everything a session makes carries the session's token in its path, id or cgroup; leaks are looked for by that token, so that
-other containers of the machine do not disturb. Nothing sleeps here: waits are on a pidfd, a fifo or the end of a process.
+Invariant: it only depends on command lines and effects, not on pyrunc's internals, so that the same test runs with runc and crun. Everything
+that a session creates has the token of the session in its path, id or cgroup, and leaks are found by that token, so that other containers on
+the machine do not interfere. Nothing sleeps here: all waits are for a pidfd, a fifo or the end of a process.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bundles"))
 import make_rootfs  # noqa: E402
 
-WATCHDOG = 60  # seconds; only for "never hangs", not for judging speed
+WATCHDOG = 60  # seconds; only so that nothing hangs, not to measure speed
 CGROUP = pathlib.Path("/sys/fs/cgroup")
 ABSENT = object()
-RUN = re.compile(r"(?:/pt|contracts-)(\d+)")  # the process id in the names and directories of a run
+RUN = re.compile(r"(?:/pt|contracts-)(\d+)")  # the process id in names and directories of a run
 
 STATIC_LAUNCHER = ROOT / "runtime/bin/pyrunc-static"
 
@@ -94,7 +94,7 @@ def patch(config: Json, changes: Mapping[str, Json]) -> Json:
 
 
 def within_limits(config: Json) -> Json:
-    """Lowers the config's hard limits to our own, as raising one takes CAP_SYS_RESOURCE. Returns the config."""
+    """Lowers the hard limits in the config to our own, because raising them needs CAP_SYS_RESOURCE. Returns the config."""
     for limit in config["process"].get("rlimits", ()):
         _, hard = resource.getrlimit(getattr(resource, limit["type"]))
         if hard != resource.RLIM_INFINITY:
@@ -140,7 +140,7 @@ class Result:
 
     @property
     def said(self) -> str:
-        """The error sentence on stderr: runc's log format for lines without --log is unwrapped."""
+        """The error message on stderr; the log format that runc uses without --log is removed."""
         line = self.err.strip().rpartition("\n")[2]
         if line.startswith('time="') and ' msg="' in line:
             return json.loads('"' + line.partition(' msg="')[2].rstrip('"') + '"')
@@ -182,8 +182,8 @@ class Runtime:
         timeout: float = WATCHDOG,
         **popen: Option,
     ) -> Result:
-        """Runs the binary to its end. `raw`: argv as given, without --root. `text`: standard input. Output is captured through
-        files, since a container that outlives the call would keep pipes open for ever."""
+        """Runs the binary to its end. `raw`: argv unchanged, without --root. `text`: standard input. Output is captured in files, because a
+        container that outlives the call would keep pipes open forever."""
         argv = [self.path, *map(str, args)] if raw else self.argv(*args, globals=globals)
         with Capture() as out, Capture() as err:
             if text is not None:
@@ -216,7 +216,7 @@ class Runtime:
         return id
 
     def run(self, bundle: object, *options: object, id: str | None = None, **kw: Option) -> Result:
-        """`run` in the foreground: the container's own output and status."""
+        """`run` in the foreground: the output and status of the container."""
         return self.call("run", "--bundle", bundle, *options, id or self.new_id(), **kw)
 
     def state(self, id: str) -> Json:
@@ -232,8 +232,8 @@ class Runtime:
         return self.ok("delete", *options, id)
 
     def stopped(self, id: str, signal: str | None = "KILL") -> int:
-        """Kills init (unless signal is None) and waits for its end. Returns its pid, 0 if it had already exited. TERM is sent only once
-        init has installed its handler."""
+        """Kills init (unless signal is None) and waits for its end. Returns its pid, or 0 if it had already exited. TERM is only sent after init
+        has installed its handler."""
         pid = self.state(id)["pid"]
         try:
             with Watched(pid) as watched:
@@ -247,7 +247,7 @@ class Runtime:
         return pid
 
     def clean(self) -> None:
-        """Removes the leftovers of all ids that were handed out. Never fails: reporting leaks is up to the leak checker."""
+        """Removes the leftovers of all ids that new_id() has returned. Never fails, because the leak checker reports leaks."""
         for id in self.ids:
             try:
                 known = os.path.exists(os.path.join(self.root, id))
@@ -288,7 +288,7 @@ class Watched:
     def wait(self, timeout: float = WATCHDOG) -> os.waitid_result | None:
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
-        assert poll.poll(timeout * 1000), "process %d does not end" % self.pid
+        assert poll.poll(timeout * 1000), "process %d has not ended" % self.pid
         try:
             return os.waitid(os.P_PIDFD, self.fd, os.WEXITED)
         except ChildProcessError:
@@ -302,7 +302,7 @@ class Watched:
 
 
 def lines_of(path: str | os.PathLike[str], count: int = 1, timeout: float = WATCHDOG, until: str | None = None) -> list[str]:
-    """Reads from a fifo that the container writes to, until `count` lines, the line `until`, or end of file. Call `fifo()` first."""
+    """Reads from a fifo that the container writes to, up to `count` lines, the line `until`, or end of file. Call `fifo()` first."""
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # O_RDWR: no end of file between two writers
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -310,7 +310,7 @@ def lines_of(path: str | os.PathLike[str], count: int = 1, timeout: float = WATC
     end = time.monotonic() + timeout
     try:
         while data.count(b"\n") < count if until is None else until.encode() not in data.split(b"\n"):
-            assert poll.poll(max(0, end - time.monotonic()) * 1000), "%s: only %r came" % (path, data)
+            assert poll.poll(max(0, end - time.monotonic()) * 1000), "%s: only got %r" % (path, data)
             data += os.read(fd, 65536)
     finally:
         os.close(fd)
@@ -336,7 +336,7 @@ def appears(path: str | os.PathLike[str], timeout: float = WATCHDOG) -> str:
     end = time.monotonic() + timeout
     try:
         while not (os.path.exists(path) and os.path.getsize(path)):
-            assert poll.poll(max(0, end - time.monotonic()) * 1000), "%s does not appear" % path
+            assert poll.poll(max(0, end - time.monotonic()) * 1000), "%s has not appeared" % path
             os.read(fd, 65536)
     finally:
         os.close(fd)
@@ -345,7 +345,7 @@ def appears(path: str | os.PathLike[str], timeout: float = WATCHDOG) -> str:
 
 
 def at_a_terminal(argv: Sequence[str], columns: int = 0, streams: Sequence[str] = ("stdout", "stderr"), **popen: Option) -> tuple[int, str]:
-    """Runs a program with the named streams on a terminal of that width. -> (exit status, output on the terminal)"""
+    """Runs a program with the given streams on a terminal of this width. -> (exit status, output on the terminal)"""
     master, slave = os.openpty()
     if columns:
         termios.tcsetwinsize(slave, (24, columns))
@@ -357,13 +357,13 @@ def at_a_terminal(argv: Sequence[str], columns: int = 0, streams: Sequence[str] 
         while piece := os.read(master, 65536):
             text += piece
     except OSError as e:
-        assert e.errno == errno.EIO, e  # the other end has been closed
+        assert e.errno == errno.EIO, e  # the other end is closed
     os.close(master)
     return process.wait(WATCHDOG), text.decode().replace("\r\n", "\n")
 
 
 def open_to_all(path: pathlib.Path) -> pathlib.Path:
-    """Makes a directory, and its parents that belong to the run, searchable for every user. Returns it."""
+    """Makes a directory, and its parents that belong to the run, searchable by every user. Returns it."""
     path.chmod(0o755)
     for parent in path.parents:
         if str(parent).startswith(tempfile.gettempdir() + "/"):
@@ -372,13 +372,13 @@ def open_to_all(path: pathlib.Path) -> pathlib.Path:
 
 
 def saved_state(runtime: Runtime, id: str) -> Json:
-    """pyrunc's own state.json: the last line."""
+    """The last line of pyrunc's state.json."""
     with open(os.path.join(runtime.root, id, "state.json"), encoding="utf-8") as file:
         return json.loads(file.read().splitlines()[-1])
 
 
 def until_status(runtime: Runtime, id: str, status: str) -> None:
-    """Waits until the container is in a state; polls, as there is no event for it."""
+    """Waits until the container is in a state; polls, because there is no event for it."""
     end = time.monotonic() + WATCHDOG
     while True:
         result = runtime.call("state", id)
@@ -388,8 +388,8 @@ def until_status(runtime: Runtime, id: str, status: str) -> None:
 
 
 def until_processes(runtime: Runtime, id: str, count: int = 2) -> list[int]:
-    """Waits until a container has that many processes, and returns their pids: WAIT_FOR_TERM's shell starts its `sleep` a moment after the
-    container's start. Polls, as there is no event for it."""
+    """Waits until a container has this many processes, and returns their pids: the shell of WAIT_FOR_TERM starts its `sleep` a moment after the
+    start of the container. Polls, because there is no event for it."""
     end = time.monotonic() + WATCHDOG
     while len(found := json.loads(runtime.ok("ps", "--format", "json", id).out) or []) != count:
         assert time.monotonic() < end, "%s has %s and not %d processes" % (id, found, count)
@@ -397,7 +397,7 @@ def until_processes(runtime: Runtime, id: str, count: int = 2) -> list[int]:
 
 
 def until_caught(pid: int, number: int) -> None:
-    """Waits until a process has a handler for a signal: until then the init of a pid namespace ignores it. Polls, as there is no event for
+    """Waits until a process has a handler for a signal: until then, the init of a pid namespace ignores it. Polls, because there is no event for
     it."""
     end = time.monotonic() + WATCHDOG
     while True:
@@ -405,7 +405,7 @@ def until_caught(pid: int, number: int) -> None:
             caught = next(int(line.split()[1], 16) for line in file if line.startswith("SigCgt"))
         if caught >> number - 1 & 1:
             return
-        assert time.monotonic() < end, "process %d does not catch signal %d" % (pid, number)
+        assert time.monotonic() < end, "process %d has no handler for signal %d" % (pid, number)
         os.sched_yield()
 
 
@@ -457,7 +457,7 @@ def processes(needle: str) -> dict[int, str]:
 
 
 def children(pid: int | str = "self") -> set[int]:
-    """The pids of a process's children; none if it has ended. Some children of this process exist for the whole session: the daemons of the
+    """The pids of the children of a process; none if it has ended. Some children of this process exist for the whole session: the daemons of the
     contract tests."""
     found: set[int] = set()
     try:
@@ -479,7 +479,7 @@ def state_of(pid: int | str) -> str | None:
 
 
 def state_dirs(root: str) -> set[str]:
-    """Names in --root, without the compiled filters that are cached there."""
+    """The names in --root, without the compiled filters that are cached there."""
     return {name for name in os.listdir(root) if not name.startswith(".pyrunc@")} if os.path.isdir(root) else set()
 
 
@@ -532,7 +532,7 @@ def snapshot(directory: str | os.PathLike[str]) -> dict[str, tuple[object, ...]]
 
 
 class Workshop:
-    """Makes bundles quickly: one busybox root per session, hard-linked into each bundle's own tree."""
+    """Creates bundles quickly: one busybox root for the session, hard-linked into the tree of each bundle."""
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = pathlib.Path(directory)
@@ -550,7 +550,7 @@ class Workshop:
         cgroup: str | None = None,
         link: bool = True,
     ) -> Bundle:
-        """A new bundle: BASE (or `config`) with `changes` patched in. `link=False` for a test in which something writes to busybox."""
+        """A new bundle: BASE (or `config`) with `changes` applied. `link=False` is for tests in which something writes to busybox."""
         self.count += 1
         path = self.directory / ("b%d" % self.count)
         make_rootfs.make_rootfs(str(path / "rootfs"), str(self.busybox), link, self.names)
@@ -563,7 +563,7 @@ class Workshop:
         return Bundle(path, config).write()
 
     def example(self, name: str, cgroup: str | None = None) -> Bundle:
-        """bundles/NAME, ready to run; its cgroup is under the session's own."""
+        """bundles/NAME, ready to run; its cgroup is below that of the session."""
         self.count += 1
         path = self.directory / ("b%d" % self.count)
         make_rootfs.make_bundle(name, str(path))
@@ -574,7 +574,7 @@ class Workshop:
 
 
 class MakeBundle:
-    """Makes the bundles of one test: see the fixture make_bundle."""
+    """Creates the bundles of one test; see the fixture make_bundle."""
 
     def __init__(self, workshop: Workshop, cgroup: str) -> None:
         self.workshop = workshop
@@ -592,18 +592,18 @@ class MakeBundle:
 
 @contextlib.contextmanager
 def alone_on_the_host(what: str) -> Iterator[None]:
-    """A lock for operations that two test runs on one machine can't do at the same time."""
+    """A lock for operations that two test runs on the same machine can't do at the same time."""
     with open("/run/lock/pyrunc-tests-%s" % what, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def drop_stray_hierarchies() -> None:
-    """criu mounts version 1 hierarchies that the host has not mounted (net_cls, perf_event, …), makes cgroups there and leaves them behind.
-    The hierarchies are then listed in /proc/PID/cgroup without a mount point. Removes the cgroups that this run, or a dead one, has left in
+    """criu mounts version 1 hierarchies that the host has not mounted (net_cls, perf_event, …), creates cgroups in them and leaves them behind.
+    The hierarchies are then listed in /proc/PID/cgroup without a mount point. This removes the cgroups that this run or a dead one has left in
     them.
 
-    A child does it in its own mount namespace: nothing stays mounted afterwards, even if this run is killed meanwhile."""
+    A child does it in its own mount namespace, so nothing stays mounted, even if this run is killed."""
     with open("/proc/cgroups") as file:
         alive = {words[0]: words[1] for words in (line.split() for line in file) if words[1] not in ("0", "hierarchy")}
     with open("/proc/self/mountinfo") as file:
@@ -625,13 +625,12 @@ def drop_stray_hierarchies() -> None:
             traceback.print_exc()
         finally:
             os._exit(1)
-    assert os.waitpid(pid, 0)[1] == 0, "hierarchies that criu has left cannot be cleared"
+    assert os.waitpid(pid, 0)[1] == 0, "hierarchies that criu has left cannot be cleaned up"
 
 
 def remove_empty(hierarchy: str, own: int) -> None:
     """Removes the cgroups without processes in a hierarchy that have the token of this run or of a dead one in their path (tests/conftest.py:
-    token, contracts/sandbox.py: cgroup). An empty cgroup of another run may have been made a moment ago for a container that is being
-    created."""
+    token, contracts/sandbox.py: cgroup). An empty cgroup of another run may just have been made for a container that is being created."""
     for top, _, _ in os.walk(hierarchy, topdown=False):
         runs = RUN.findall(top.removeprefix(hierarchy))
         if runs and all(int(pid) == own or not os.path.exists("/proc/" + pid) for pid in runs):

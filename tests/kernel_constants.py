@@ -1,6 +1,6 @@
 """Constants of the Linux kernel that only tests need, under the kernel's names; the others are in pyrunc.linux.constants.
 
-unit/test_constants.py compares both with the headers.
+unit/test_constants.py compares both with the kernel headers.
 """
 
 # clone(2), unshare(2), setns(2)
@@ -65,7 +65,7 @@ RLIMIT_AS = 9
 
 # ioctl(2): terminals, namespaces, network devices
 
-# capabilities(7); the number is the position
+# capabilities(7); the number of each is its position
 CAP_CHOWN = 0
 CAP_KILL = 5
 CAP_SETGID = 6

@@ -1,9 +1,9 @@
 """The frame of a whole test run: known settings at its start, a time limit for each test, and no leftovers at its end.
 
-`settle()` gives the run the signal dispositions, limits, umask and environment that the tests expect, whoever started it: a terminal, nohup,
-cron, a service. `supervise()` puts a process above the run that orphans fall to, as they otherwise fall to PID 1; so at the end it
-knows every process that any test has left, by whatever way, and fails the run. It also removes the run's directory, and fails where
-mounts, cgroups or unexpected files are left. `Watchdog` ends a test that hangs.
+`settle()` gives the run the signal dispositions, limits, umask and environment that the tests expect, whoever has started it: a terminal,
+nohup, cron, a service. `supervise()` puts a process above the run that becomes the parent of orphans instead of PID 1. So at the end it knows
+every process that a test has left, however it escaped, and fails the run. It also removes the directory of the run, and fails if mounts,
+cgroups or unexpected files are left. `Watchdog` ends a test that hangs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import harness
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 MNT_DETACH = 2
-GRACE = 5  # seconds that daemons and dying processes are given after the last test
-DIRECTORY = "PYRUNC_TEST_SESSION"  # the run's directory, for workers of the same run
+GRACE = 5  # seconds that daemons and dying processes have after the last test
+DIRECTORY = "PYRUNC_TEST_SESSION"  # the directory of the run, for workers of the same run
 
 ENVIRONMENT = {
     "LANG": "C.UTF-8",
@@ -37,7 +37,7 @@ ENVIRONMENT = {
     "TERM": "xterm",
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 }
-# set by a login, a service manager or a container engine: each affects some program
+# set by a login, a service manager or a container engine; each of them affects some program
 UNSET = (
     "LANGUAGE", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "INVOCATION_ID", "JOURNAL_STREAM", "DOCKER_HOST", "CONTAINER_HOST",
     "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "BUILDAH_ISOLATION", "STORAGE_DRIVER", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME",
@@ -48,8 +48,8 @@ OF_PYTHON = {signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}  # the interpreter s
 
 
 def settle() -> None:
-    """Dispositions, blocked signals, limits, umask and environment as the tests expect them. Signals that the parent of the run ignored
-    (nohup: SIGHUP; a shell's `&`: SIGINT) would stay ignored in every runtime and container."""
+    """Sets dispositions, blocked signals, limits, umask and environment as the tests expect them. Signals that the parent of the run ignores
+    (nohup: SIGHUP; `&` in a shell: SIGINT) would stay ignored in every runtime and container."""
     for number in signal.valid_signals() - KEEP_DEFAULT - OF_PYTHON:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
@@ -71,15 +71,15 @@ def settle() -> None:
 
 
 def close_sockets() -> None:
-    """Closes sockets inherited from the caller: no plugin has opened one yet, and tests need the numbers from 3 on."""
-    if "PYRUNC_IN_GUEST" in os.environ:  # the reports are written to one
+    """Closes sockets inherited from the caller: no plugin has opened any yet, and tests need the numbers from 3 on."""
+    if "PYRUNC_IN_GUEST" in os.environ:  # the reports are written to this one
         return
     for name in os.listdir("/proc/self/fd"):
         try:
             if int(name) > 2 and stat.S_ISSOCK(os.fstat(int(name)).st_mode):
                 os.close(int(name))
         except OSError:
-            pass  # the descriptor of the listing
+            pass  # the descriptor of the directory listing
 
 
 # ---- the supervisor of the run
@@ -102,7 +102,7 @@ def described(pid: int) -> str:
 
 
 class Supervisor:
-    """The run is our child; every process orphaned in it becomes our child too, and is reaped here."""
+    """The run is our child; every process that is orphaned in it becomes our child too, and is reaped here."""
 
     def __init__(self, run: int, directory: pathlib.Path, screen: int) -> None:
         self.run = run
@@ -112,7 +112,7 @@ class Supervisor:
     def live(self) -> int:
         """Waits for the end of the run. Returns the exit status for the caller."""
         for number in (signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)  # from the terminal: the run receives it as well
+            signal.signal(number, signal.SIG_IGN)  # from the terminal: the run receives it too
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self.forward)
         while True:
@@ -129,7 +129,7 @@ class Supervisor:
         os.kill(self.run, number)
 
     def processes(self) -> list[str]:
-        """Processes that still exist after all have had time to exit; they are killed."""
+        """Processes that still exist after they have had time to exit; they are killed."""
         end = time.monotonic() + GRACE
         while True:
             self.reap()
@@ -161,7 +161,7 @@ class Supervisor:
             pass
 
     def seen(self) -> dict[int, str]:
-        """The notes of Orphans."""
+        """The records of Orphans."""
         found: dict[int, str] = {}
         for path in self.directory.glob("orphans-*"):
             for line in path.read_text().splitlines():
@@ -170,7 +170,7 @@ class Supervisor:
         return found
 
     def traces(self) -> list[str]:
-        """Mounts and cgroups with the name of the run's directory, or of a session in it, in their path."""
+        """Mounts and cgroups with the name of the run's directory, or that of a session in it, in their path."""
         names = {path.name.partition("-")[0] for path in self.directory.glob("pt*")}
         found = ["mount %s" % line for line in sorted(harness.mounts(str(self.directory)))]
         for name in sorted(names):
@@ -193,8 +193,8 @@ class Supervisor:
 
 
 def clear_dead_runs(place: str) -> None:
-    """Unmounts and removes what killed runs have left in the directory for temporary files: a mount there would be found by code that looks
-    for cgroup hierarchies, for example. A run is dead if the supervisor whose process id is in its directory's name is."""
+    """Unmounts and removes what killed runs have left in the directory for temporary files: for example, code that looks for cgroup hierarchies
+    would find a mount there. A run is dead if its supervisor, whose process id is in the name of the directory, is dead."""
     for name in sorted(os.listdir(place)):
         match = re.fullmatch(r"pt(\d+)(s|x-).{8}", name)
         if not match or os.path.exists("/proc/" + match[1]):
@@ -209,13 +209,13 @@ def clear_dead_runs(place: str) -> None:
 
 
 def supervise(screen: int) -> None:
-    """Returns in a child, which is the run. The calling process becomes the supervisor and exits with the run's status.
-    `screen`: a descriptor to report to."""
+    """Returns in a child, which is the run. The calling process becomes the supervisor and exits with the status of the run. `screen`: the
+    descriptor for its report."""
     close_sockets()
     if os.geteuid() == 0:
         clear_dead_runs(tempfile.gettempdir())
     directory = pathlib.Path(tempfile.mkdtemp(prefix="pt%ds" % os.getpid()))
-    directory.chmod(0o755)  # other users than root have to search it, in user namespaces
+    directory.chmod(0o755)  # users other than root have to search it, in user namespaces
     parent = os.getpid()
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     run = os.fork()
@@ -225,7 +225,7 @@ def supervise(screen: int) -> None:
         if os.getppid() != parent:
             os._exit(1)
         os.environ["TMPDIR"] = os.environ[DIRECTORY] = str(directory)
-        tempfile.tempdir = None  # determined anew
+        tempfile.tempdir = None  # determined again
         return
     code = 1
     try:
@@ -237,7 +237,7 @@ def supervise(screen: int) -> None:
 
 
 class Orphans:
-    """Notes the test after which an orphan was first seen, so that the supervisor can name it."""
+    """Records the test after which an orphan was first seen, so that the supervisor can name it."""
 
     def __init__(self, supervisor: int) -> None:
         self.supervisor = supervisor
@@ -260,8 +260,8 @@ class Sigevent(ctypes.Structure):
 
 
 class Watchdog:
-    """A timer of the process (timer_create(2)): children don't inherit it, and it is independent of the alarms that tests set. It raises
-    `failure` in the test, and again every few seconds, as the clean-up may hang as well."""
+    """A timer of the process (timer_create(2)): children don't inherit it, and it is independent of alarms that tests set. It raises `failure` in
+    the test, and again every few seconds, because the teardown may hang as well."""
 
     SIGNAL = signal.SIGRTMIN + 9
     AGAIN = 30
@@ -280,7 +280,7 @@ class Watchdog:
         raise self.failure(self.about)
 
     def set(self, seconds: float, about: str) -> None:
-        """0 disarms it."""
+        """Sets the timer; 0 disarms it."""
         self.about = about
         value = (ctypes.c_long * 4)(self.AGAIN if seconds else 0, 0, int(seconds), 0)
         LIBC.timer_settime(self.timer, 0, ctypes.byref(value), None)

@@ -1,7 +1,7 @@
-"""A headless Chromium that shows a page as a reader would see it, driven over two pipes by the DevTools protocol (JSON objects, each
-followed by a zero byte), without any package.
+"""A headless Chromium that shows a page as a reader sees it, controlled over two pipes with the DevTools protocol (JSON objects, each followed
+by a zero byte), without any package.
 
-Invariant: every wait is bounded, and the browser and its profile are gone when the `with` is left.
+Invariant: every wait is bounded, and the browser and its profile are gone at the end of the `with` block.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Browser:
     def __init__(self, path: str) -> None:
         self.profile = tempfile.mkdtemp(prefix="browser-")
         ours, theirs = os.pipe(), os.pipe()
-        # the protocol's descriptors are 3 (to the browser) and 4 (from it)
+        # the descriptors of the protocol are 3 (to the browser) and 4 (from it)
         shell = 'exec "$0" "$@" 3<&%d 4>&%d' % (ours[0], theirs[1])
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run"]
         options += ["--disable-background-networking", "--remote-debugging-pipe", "--user-data-dir=" + self.profile]
@@ -106,7 +106,7 @@ class Browser:
             self.events.append(self.message(end))
 
     def open(self, address: str, width: int, height: int = 900, dark: bool = False) -> None:
-        """Loads a page in a window of this width; a narrow one represents a telephone."""
+        """Loads a page in a window of this width; a narrow window represents a phone."""
         self.events.clear()
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
@@ -121,7 +121,7 @@ class Browser:
         return found["result"].get("value")
 
     def complaints(self) -> list[str]:
-        """Messages of the page's console, and the requests that it made other than for the page itself: [text]."""
+        """Messages on the console of the page, and requests other than for the page itself: [text]."""
         found = []
         for event in self.events:
             method, about = event.get("method"), event.get("params", {})

@@ -1,6 +1,6 @@
-"""The tests of the conformance suite: of its tables and reports without root, of the suite itself on real runtimes.
+"""The tests of the conformance suite: its tables and reports without root, and the suite itself with real runtimes.
 
-In `make test` are tables, results, reports, and a short run on each runtime; whole runs, mutants, broken runtimes and the browser take
+`make test` covers tables, results, reports, and a short run with each runtime; whole runs, mutants, broken runtimes and the browser take
 minutes and are marked long.
 """
 
@@ -60,7 +60,7 @@ def made() -> Json:
 
 @pytest.fixture(scope="session")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Json:
-    """(result of the run, JSON report, path of the HTML report) of all cases on pyrunc, and on runc and crun where they are installed."""
+    """(result of the run, JSON report, path of the HTML report) of all cases with pyrunc, and with runc and crun if they are installed."""
     directory = tmp_path_factory.mktemp("whole")
     found = ["--runtime", PYRUNC]
     for name in ("runc", "crun"):

@@ -1,4 +1,4 @@
-"""Runs the conformance suite as a user does, and makes results by hand for the tests of the reports."""
+"""Runs the conformance suite as a user does, and provides handmade results for the tests of the reports."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def suite(*arguments: object, timeout: float = 570) -> Ended:
         try:
             return Ended(process, *process.communicate(timeout=timeout))
         except BaseException:
-            process.terminate()  # it cleans up after itself
+            process.terminate()  # it cleans up before it exits
             raise
 
 
 def report_of(*arguments: object, path: pathlib.Path, timeout: float = 570) -> Json:
-    """The same with a JSON report: (result of the run, the document)."""
+    """Runs the suite with a JSON report: (result of the run, the document)."""
     ended = suite(*arguments, "--json", path, timeout=timeout)
     return ended, json.loads(path.read_text())
 

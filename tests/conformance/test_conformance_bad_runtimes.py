@@ -1,4 +1,5 @@
-"""Runtimes that are missing, broken, silent, erratic or lying; reports that cannot be written: one line each, and the run continues."""
+"""Runtimes that are missing, broken, silent or erratic or give wrong answers, and reports that cannot be written: each gives one line, and the run
+continues."""
 
 import json
 import os
@@ -38,11 +39,11 @@ def written(path, text, mode=0o755):
 def good():
     path = shutil.which("runc", path="/usr/sbin:/usr/bin:/sbin:/bin")
     if path is None:
-        pytest.skip("this machine has no runc to go on with")
+        pytest.skip("this machine has no runc to continue with")
     return path
 
 
-def test_bad_ones_are_named_and_the_good_one_is_tested(tmp_path):
+def test_bad_runtimes_are_named_and_the_good_one_is_tested(tmp_path):
     paths = [written(tmp_path / name, text) for name, text in BAD.items()]
     paths += [written(tmp_path / "plain", "text", 0o644), tmp_path / "missing", tmp_path]
     options = [word for path in [*paths, good()] for word in ("--runtime", path)]
@@ -57,14 +58,14 @@ def test_bad_ones_are_named_and_the_good_one_is_tested(tmp_path):
     assert "Traceback" not in ended.err
 
 
-def test_one_that_hangs_for_ever(tmp_path):
+def test_a_runtime_that_always_hangs(tmp_path):
     path = written(tmp_path / "hangs", "#!/bin/sh\ntrap '' TERM INT HUP\nsleep 1000 & sleep 1000\nsleep 1000\n")
     ended = suite("--runtime", path, "--filter", "state.", "--timeout", "1")
     assert ended.code == 2 and "does not return" in ended.err, ended
     assert alive(str(path)) == []
 
 
-def test_one_that_hangs_later_is_given_up(tmp_path):
+def test_a_runtime_that_hangs_later_is_abandoned(tmp_path):
     text = '#!/bin/sh\nfor word; do case $word in kill) sleep 1000 ;; esac; done\nexec %s "$@"\n'
     path = written(tmp_path / "hangs-at-kill", text % good())
     options = ("--filter", "operations.kill_", "--timeout", "1", "--jobs", "1")
@@ -75,7 +76,7 @@ def test_one_that_hangs_later_is_given_up(tmp_path):
 
 
 def alive(words):
-    """The pids whose command line has these words."""
+    """The pids of processes whose command line contains these words."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -88,7 +89,7 @@ def alive(words):
 
 
 def test_a_process_without_a_name_is_ended(tmp_path):
-    """A daemon that a runtime leaves, with an empty environment and nothing of the case in its words."""
+    """A daemon that a runtime leaves behind, with an empty environment and no part of the case in its command line."""
     path = written(tmp_path / "leaves", LEAVES % good())
     ended, found = report_of("--runtime", path, "--filter", "state.stages", path=tmp_path / "report")
     assert ended.code == 0 and [entry["verdict"] for entry in found["results"]] == ["pass"], ended
@@ -96,15 +97,15 @@ def test_a_process_without_a_name_is_ended(tmp_path):
 
 
 @pytest.mark.parametrize("answer", ["[]", "7", '"x"', "{", '{"pid": "1"}', '{"pid": 1}', '{"pid": -1}', '{"pid": 99999999999999999999}'])
-def test_a_state_that_is_nonsense(tmp_path, answer):
-    """state always prints something else: the suite reports it on one line, and does not kill the process with that pid."""
+def test_a_nonsensical_state(tmp_path, answer):
+    """state prints something different each time: the suite reports it in one line, and does not kill the process with that pid."""
     text = "#!/bin/sh\nfor word; do case $word in state) echo '%s'; exit 0 ;; esac; done\nexec %s \"$@\"\n" % (answer, good())
     ended = suite("--runtime", written(tmp_path / "nonsense", text), "--filter", "state.", "--timeout", "5")
     assert ended.code == 2 and len(ended.err.splitlines()) == 1 and "Traceback" not in ended.err, ended
 
 
-def test_a_liar_harms_nobody(tmp_path):
-    """A runtime that names a foreign process as the container's: it is not ended."""
+def test_a_wrong_pid_is_harmless(tmp_path):
+    """A runtime returns the pid of an unrelated process for the container: that process is not killed."""
     with subprocess.Popen(["sleep", "1000"]) as victim:
         ended = suite("--runtime", written(tmp_path / "liar", LIAR % victim.pid), "--filter", "state.", "--timeout", "2")
         assert ended.code == 2 and "does not end" in ended.err, ended
@@ -120,7 +121,7 @@ def test_reports_that_cannot_be_written(tmp_path):
     assert (tmp_path / "tap").read_text().count("\nok 1 ") == 1
 
 
-def test_one_report_alone_for_the_standard_output(tmp_path):
+def test_only_one_report_on_standard_output(tmp_path):
     ended = suite("--runtime", good(), "--filter", "state.unknown", "--tap", "-", "--json", "-")
     assert ended.code == 2 and len(ended.err.splitlines()) >= 1 and "another report goes to" in ended.err, ended
     json.loads(ended.out)
@@ -144,7 +145,7 @@ def test_a_full_disk_for_the_output():
 
 @pytest.mark.parametrize("size", ["16k", "1200k", "2000k"])
 def test_a_full_disk_for_the_cases(tmp_path, size):
-    """The scratch directory is too small, from the beginning or later on: no traceback, no hanging, an exit status that tells."""
+    """The scratch directory is too small, from the beginning or later: no traceback, no hang, and an exit status that shows it."""
     script = "mount -t tmpfs -o size=%s small %s && exec %s -m oci_conformance --runtime %s --filter mounts. --jobs 1"
     words = ["unshare", "--mount", "sh", "-c", script % (size, tmp_path, sys.executable, good())]
     env = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -155,7 +156,7 @@ def test_a_full_disk_for_the_cases(tmp_path, size):
 
 
 @pytest.mark.parametrize("words", [("--timeout", "0"), ("--timeout", "-3"), ("--timeout", "nan"), ("--jobs", "many"), ("--level", "none")])
-def test_options_that_make_no_sense(words):
+def test_invalid_options(words):
     ended = suite("--runtime", good(), *words)
     assert ended.code == 2 and "Traceback" not in ended.err, ended
 

@@ -1,4 +1,4 @@
-"""The suite as a separate distribution: built from a copy, installed elsewhere, run from there."""
+"""The suite as a separate distribution: built from a copy, installed elsewhere, and run from there."""
 
 import json
 import shutil
@@ -24,9 +24,9 @@ def test_installed_in_a_fresh_environment(tmp_path):
     pip = [tmp_path / "venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", source]
     done = subprocess.run([str(word) for word in pip], capture_output=True, text=True, timeout=300)
     if done.returncode and "setuptools" in done.stderr:
-        pytest.skip("no package index from which pip could take setuptools: %s" % done.stderr.strip().splitlines()[-1])
+        pytest.skip("pip has no package index to get setuptools from: %s" % done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr
-    shutil.rmtree(source)  # nothing may come from there
+    shutil.rmtree(source)  # nothing may be loaded from there
     program = tmp_path / "venv/bin/oci-conformance"
     clean = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     assert "state.stages" in done_well(program, "--list", "--level", "core", cwd="/", env=clean)

@@ -1,4 +1,4 @@
-"""Does the suite notice? Mutants of a runtime, each broken in one way."""
+"""Does the suite find defects? Mutants of a runtime, each broken in one way."""
 
 import pytest
 from suite_tools import PYRUNC, report_of, suite
@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.long]
 
 
 def judge(ended, least):
-    """All caught, none faulty, and no wrapper that breaks something by itself."""
+    """Checks that all mutants are caught, none is faulty, and no wrapper breaks something by itself."""
     closing = ended.out.splitlines()[-1]
     number = int(closing.split()[0])
     assert ended.code == 0 and " 0 survived" in closing, ended
@@ -29,7 +29,7 @@ def test_all():
 
 @pytest.mark.parametrize("way", mutants.controls())
 def test_a_wrapper_that_changes_nothing_passes(way, tmp_path):
-    """Behind it the runtime is as conforming as by itself; what is lost in reading and writing config.json anew is named."""
+    """Behind the wrapper, the runtime conforms as it does without; what is lost by reading and rewriting config.json is named."""
     lost = {"config": {"json.duplicates", "json.utf8"}}.get(way, set())
     path = tmp_path / ("unchanged-" + way)
     script(str(path), path.name, PYRUNC)
@@ -38,11 +38,11 @@ def test_a_wrapper_that_changes_nothing_passes(way, tmp_path):
     assert found["results"] and bad <= lost, (bad, ended)
 
 
-def test_a_path_that_is_no_runtime(tmp_path):
+def test_a_path_that_is_not_a_runtime(tmp_path):
     ended = suite("--mutants", tmp_path / "nosuch")
     assert ended.code == 2 and "no such file" in ended.err, ended
 
 
-def test_a_filter_that_no_mutant_has():
+def test_a_filter_that_matches_no_mutant():
     ended = suite("--mutants", PYRUNC, "--filter", "no mutant has this")
     assert ended.code == 2 and len(ended.err.splitlines()) == 1, ended

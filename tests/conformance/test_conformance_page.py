@@ -9,7 +9,7 @@ from oci_conformance import report
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 WIDTHS = {"desk": 1280, "telephone": 390, "small telephone": 320}
 
-# All visible text, with its problems. Colours are blended over their background.
+# All visible text and its problems. Colours are blended with their background.
 LOOK = """(() => {
   const channel = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
   const light = c => 0.2126 * channel(c[0]) + 0.7152 * channel(c[1]) + 0.0722 * channel(c[2]);
@@ -44,7 +44,7 @@ def page():
 
 @pytest.fixture
 def nasty(made, tmp_path):
-    """A page with every verdict and with all that a runtime could print to spoil it."""
+    """A page with every verdict, and with anything that a runtime could print to break it."""
     path = tmp_path / "report.html"
     made.results[1].config = {"process": {"args": ["x" * 3000]}, "hostname": "n" * 200}
     report.write(made, "html", str(path))
@@ -77,7 +77,7 @@ def test_links_unfold_the_evidence(page, nasty):
     assert page.evaluate(dead) == 0
 
 
-def test_only_what_is_not_kept(page, nasty):
+def test_only_failures_are_shown_on_request(page, nasty):
     page.open("file://%s" % nasty, 1280)
     shown = "[...document.querySelectorAll('details.section')].filter(d => d.checkVisibility()).length"
     before = page.evaluate(shown)
@@ -85,7 +85,7 @@ def test_only_what_is_not_kept(page, nasty):
     assert 0 < page.evaluate(shown) == page.evaluate("document.querySelectorAll('details.section:is(.bad,.odd)').length") < before
 
 
-def test_what_is_said_of_a_failure(page, nasty):
+def test_description_of_a_failure(page, nasty):
     page.open("file://%s" % nasty, 1280)
     text = page.evaluate("document.getElementById('runc-state.bad').closest('details').innerText")
     for words in ("The state has pid", "expected:", "seen:", "<script>alert(1)</script>", "last calls", "configuration"):
@@ -96,7 +96,7 @@ def test_what_is_said_of_a_failure(page, nasty):
 @pytest.mark.parametrize("dark", [False, True], ids=["day", "night"])
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 def test_the_page_of_the_bench(page, width, dark):
-    """Wide tables and plots scroll by themselves; the page does not."""
+    """Wide tables and plots scroll separately; the page does not."""
     page.open((harness.ROOT / "docs/bench.html").as_uri(), width, dark=dark)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert [words for words in page.evaluate(LOOK) if not words.startswith("outside: ")] == []
@@ -110,7 +110,7 @@ def test_the_page_of_the_bench(page, width, dark):
 
 @pytest.mark.parametrize("name", ["life", "walk"])
 def test_diagrams_on_a_phone(page, tmp_path, name):
-    """As an image: not wider than the phone's page, and what is written in it is large enough."""
+    """As images, they are not wider than the page on a phone, and their text is large enough."""
     path = tmp_path / "page.html"
     source = (harness.ROOT / ("docs/images/%s.svg" % name)).as_uri()
     path.write_text("<!doctype html><meta name=viewport content='width=device-width'><img style='max-width:100%%' src='%s'>" % source)

@@ -1,4 +1,4 @@
-"""The two probes have the same output on the host, where both can be run without a container."""
+"""The two probes have the same output on the host, where both can run without a container."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from oci_conformance import probe
 
 @pytest.fixture(scope="module", params=["compiled", "shell"])
 def look(request, tmp_path_factory):
-    """look(operation, …) → what the probe prints."""
+    """look(operation, …) → the output of the probe."""
     directory = tmp_path_factory.mktemp("probe")
     if request.param == "compiled":
         why = probe.build(str(directory / "probe"))
@@ -83,7 +83,7 @@ def test_lines_of_something_else():
     assert probe.parse('{"op": "say", "text": "a"}\nnoise\n[1]\n')[1:] == [{"op": "?", "text": "noise"}, {"op": "?", "text": "[1]"}]
 
 
-def test_nothing_to_look_with(tmp_path):
+def test_without_a_probe(tmp_path):
     (tmp_path / "dynamic").write_bytes(b"\x7fELF" + b"\0" * 100 + b"/lib64/ld-linux-x86-64.so.2")
     with pytest.raises(probe.Missing):
         probe.prepare(str(tmp_path), str(tmp_path / "dynamic"), shell=True)

@@ -64,7 +64,7 @@ def test_html(made):
     page = html.text(made)
     page.encode()
     assert "<script" not in page and "alert(1)" in page
-    assert not re.findall(r"(?:src|href)='?\"?(?!#)[a-z]+:", page), "no resource from outside"
+    assert not re.findall(r"(?:src|href)='?\"?(?!#)[a-z]+:", page), "the page loads nothing from outside"
     assert "viewport" in page and "prefers-color-scheme" in page
     targets = set(re.findall(r"id='([^']+)'", page))
     assert set(re.findall(r"href='#([^']+)'", page)) <= targets
@@ -97,7 +97,7 @@ def test_live_lines(made, capsys):
 
 
 def test_live_on_a_terminal(made):
-    """One line that is overwritten, as wide as the terminal; what fails stays above it."""
+    """There is one line as wide as the terminal, which is overwritten; failures stay above it."""
 
     class Terminal(io.StringIO):
         def isatty(self):

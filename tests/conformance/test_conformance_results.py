@@ -1,4 +1,4 @@
-"""Verdicts of cases and of requirements; and the short form of a summary."""
+"""Verdicts of cases and of requirements, and the short form of a summary."""
 
 from suite_tools import case, check, known, result, runtime
 
@@ -13,14 +13,14 @@ def test_a_check_fails_the_requirements_that_it_names():
     assert made.verdict_of("one") == "pass" and made.verdict_of("two") == "fail"
 
 
-def test_a_check_without_names_fails_what_was_not_looked_at():
+def test_a_check_without_names_fails_unchecked_requirements():
     made = result(runtime(), case("a.b", "one", "two"), "fail", check(True, requirements=["one"]), check(False))
     assert made.failed_requirements() == ["two"]
     made = result(runtime(), case("a.b", "one", "two"), "fail", check(False))
     assert made.failed_requirements() == ["one", "two"]
 
 
-def test_a_case_that_was_not_over_fails_all():
+def test_an_unfinished_case_fails_all():
     made = result(runtime(), case("a.b", "one", "two"), "fail", reason="not over after 60 seconds")
     assert made.failed_requirements() == ["one", "two"] and "not over" in made.words()
 
@@ -33,13 +33,13 @@ def test_known_deviations():
     assert made.verdict == "known"
 
 
-def test_what_is_not_asked_for_is_skipped():
+def test_unselected_requirements_are_skipped():
     made = result(runtime(), case("a.b", "one", "two"), "fail", check(False, requirements=["two"]))
     made.judge({}, ["two"])
     assert made.verdict == "skip" and made.verdict_of("two") == "skip"
 
 
-def test_the_worst_look_counts():
+def test_the_worst_result_counts():
     of = runtime()
     results = [result(of, case("a.a", "one"), "pass", check(True)), result(of, case("a.b", "one"), "fail", check(False))]
     assert of_requirement(results, "one") == "fail"

@@ -1,4 +1,4 @@
-"""The suite on real runtimes. pyrunc deviates only where deviations.py says so; runc and crun keep the suite honest."""
+"""The suite with real runtimes. pyrunc only deviates where deviations.py says so; runc and crun show that the suite is fair."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ PATHS = {"pyrunc": PYRUNC, **{name: shutil.which(name, path="/usr/sbin:/usr/bin:
 
 
 def cgroups(pid):
-    """Every cgroup of the host that bears the mark of a run of the suite."""
+    """Every cgroup on the host with the mark of a run of the suite."""
     found = []
     for top, names, _ in os.walk("/sys/fs/cgroup"):
         found += [os.path.join(top, name) for name in names if name.startswith(("ocs%dx" % pid, "oci-conformance-%d" % pid))]
@@ -29,7 +29,7 @@ def judge(ended, found, levels):
 
 
 def deviations(found, label):
-    """{requirement} of a runtime that deviations.py excuses."""
+    """{requirement} that deviations.py excuses for a runtime."""
     return {entry["id"] for entry in found["requirements"] if entry["verdicts"].get(label) == "known"}
 
 
@@ -39,7 +39,7 @@ def test_core(name, tmp_path):
         pytest.skip("this machine has no %s" % name)
     ended, found = report_of("--runtime", PATHS[name], "--level", "core", path=tmp_path / "report", timeout=180)
     if name != "pyrunc" and found["unusable"]:
-        pytest.skip("this machine does not suit %s: %s" % (name, found["unusable"][0]["why"]))
+        pytest.skip("%s does not work on this machine: %s" % (name, found["unusable"][0]["why"]))
     judge(ended, found, {"MUST": 50})
     if name == "pyrunc":
         assert deviations(found, "pyrunc") <= {"op.delete.created", "user.umask.unset"}
@@ -50,7 +50,7 @@ def test_full(whole_run):
     ended, found, _ = whole_run
     judge(ended, found, {"MUST": 100, "SHOULD": 90})
     assert [entry["label"] for entry in found["runtimes"]][:1] == ["pyrunc"], ended
-    assert deviations(found, "pyrunc") == {"op.delete.created", "user.umask.unset", "pids.zero"}, "not one more, not one less"
+    assert deviations(found, "pyrunc") == {"op.delete.created", "user.umask.unset", "pids.zero"}, "exactly these, no more and no less"
     assert "its entry can go" not in ended.out, ended
 
 

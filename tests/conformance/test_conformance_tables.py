@@ -1,4 +1,4 @@
-"""The tables of the suite agree: requirements, cases, deviations, mutants. And the suite does not depend on pyrunc's internals."""
+"""The tables of the suite are consistent: requirements, cases, deviations, mutants. The suite does not depend on pyrunc's internals."""
 
 import ast
 import collections
@@ -24,7 +24,7 @@ def test_every_case_names_observable_requirements():
             assert REQUIREMENTS[name].observable, "%s is about %s, which is said not to be observable" % (case.id, name)
 
 
-def test_every_case_says_what_it_is_about():
+def test_every_case_describes_its_subject():
     for case in CASES.values():
         assert case.function.__doc__ and case.title.endswith("."), case.id
         for need in case.needs:
@@ -48,7 +48,7 @@ def test_the_table_is_large_and_has_reasons():
         assert entry.since is None or numbers(entry.since), entry.id
 
 
-def test_deviations_are_about_what_there_is():
+def test_deviations_are_about_existing_requirements():
     for entry in TABLE:
         within = [case for case in CASES.values() if entry.within(case.id)]
         assert within, entry.cases
@@ -58,7 +58,7 @@ def test_deviations_are_about_what_there_is():
         assert entry.sentence and entry.why
 
 
-def test_what_all_fail_has_a_reason():
+def test_failures_of_all_runtimes_have_a_reason():
     by_case = collections.defaultdict(dict)
     for entry in TABLE:
         for case in CASES.values():
@@ -67,7 +67,7 @@ def test_what_all_fail_has_a_reason():
                     by_case[case.id, name].setdefault(entry.runtime, entry)
     for (case, name), found in by_case.items():
         if {"runc", "crun", "pyrunc"} <= set(found):
-            assert any(len(entry.why) > 40 for entry in found.values()), "%s: why does everybody fail %s?" % (case, name)
+            assert any(len(entry.why) > 40 for entry in found.values()), "%s: why do all runtimes fail %s?" % (case, name)
     assert deviations.ABORTED in [entry.why for entry in TABLE]
 
 
@@ -78,7 +78,7 @@ def test_mutants_name_cases():
         assert mutant.cases and all(name in CASES for name in mutant.cases), (mutant.name, mutant.cases)
 
 
-def test_a_difference_is_what_patch_takes():
+def test_a_difference_can_be_applied_as_a_patch():
     base = bundle.base()
     changes = {"/process/args": ["a"], "/hostname": "x", "/mounts/-": {"destination": "/m"}, "/root/path": bundle.ABSENT, "/a~1b~0": 1}
     changed = bundle.patch(base, changes)
@@ -130,7 +130,7 @@ def test_usage():
     assert bench.code == 0 and "create" in bench.out, bench
 
 
-# ---- the tables of the README files: made by tools/conformance_table.py from a whole run, and not older than the tables of the suite
+# ---- the tables in the README files: tools/conformance_table.py makes them from a whole run, and they must not be older than the suite's tables
 
 
 @pytest.mark.parametrize("name", ["README.md", "conformance/README.md"])

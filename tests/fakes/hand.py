@@ -1,4 +1,4 @@
-"""Hand-made ctx and run for tests of parts: the members that plans and verbs may use, without side effects."""
+"""Handmade ctx and run for tests of parts: the members that plans and verbs may use, without side effects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NO_NAMESPACES = {"new": [], "join": {}, "flags": 0, "userns": False, "host_net":
 
 
 def namespaces(*new: str, join: Mapping[str, str] | None = None) -> Json:
-    """An entry of the part namespaces."""
+    """A plan entry of the namespaces part."""
     join = join or {}
     here = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
     return {
@@ -31,7 +31,7 @@ def namespaces(*new: str, join: Mapping[str, str] | None = None) -> Json:
 
 
 class Ctx:
-    """Context of a plan. `warnings` collects [pointer, text]."""
+    """The context of a plan. `warnings` collects [pointer, text]."""
 
     def __init__(
         self,

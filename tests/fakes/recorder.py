@@ -1,7 +1,7 @@
 """A kernel that only answers queries: replaces `posix` and the extension while plan() runs.
 
-Calls that look go through to the real ones; calls that change something are noted and refused with EPERM. Its rule:
-the queries are listed, so that an unlisted call counts as a change.
+Queries are passed to the real calls; calls that change something are recorded and refused with EPERM. The queries are listed, so that an
+unlisted call counts as a change.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PR_GETTERS = {2, 3, 16, 21, 23, 27, 30, 39}  # pdeathsig, dumpable, name, seccom
 ASKING: dict[str, Callable[..., bool]] = {
     "prlimit": lambda pid, resource, soft=None, hard=None: soft is None and hard is None,
     "prctl": lambda op, *_rest: op in PR_GETTERS,
-    "seccomp": lambda _op, _flags, program=None: program is None,  # without a program: EFAULT for a known flag
+    "seccomp": lambda _op, _flags, program=None: program is None,  # called without a program, a known flag gives EFAULT
 }
 WRITING = posix.O_WRONLY | posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC | posix.O_APPEND
 
@@ -86,7 +86,7 @@ class Recorder:
         return call
 
     def asking(self, name: str, real: Callable[..., object]) -> Callable[..., object]:
-        """A call that is a query or a change depending on its arguments: `name` is in ASKING."""
+        """A call that is a query or a change, depending on its arguments: `name` is in ASKING."""
 
         def call(*args: object) -> object:
             return real(*args) if ASKING[name](*args) else self.noted("_syscalls", name)(*args)
