@@ -154,6 +154,7 @@ def pages(when: int, command: list[str]) -> dict[str, bytes]:
 
 
 def tarball(folder: str, files: dict[str, bytes], when: int) -> bytes:
+    """`folder`: the directory in it; not the name of a file that may lie beside it."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in sorted(files.items()):
@@ -178,7 +179,7 @@ def release(arches: list[str]) -> dict[str, bytes]:
         files[name], files[name + ".spdx.json"] = data, listed
         install = (ROOT / "tools/packages/install.sh").read_bytes().replace(b"@ARCH@", arch.encode())
         inside = {**more, "pyrunc": data, "pyrunc.spdx.json": listed, "install.sh": install}
-        files[name + ".tar.gz"] = tarball(name, {**inside, "SHA256SUMS": sums(inside)}, when)
+        files[name + ".tar.gz"] = tarball("pyrunc-%s-%s" % (version(), arch), {**inside, "SHA256SUMS": sums(inside)}, when)
     files["SHA256SUMS"] = sums(files)
     return files
 

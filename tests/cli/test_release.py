@@ -66,7 +66,9 @@ def test_tarball_installs_and_uninstalls(dist, scratch):
     with tarfile.open(dist / (program(dist).name + ".tar.gz")) as tar:
         assert {member.mtime for member in tar} == {1700000000} and {member.uname for member in tar} == {"root"}
         tar.extractall(scratch / "unpacked", filter="data")
-    script, prefix = scratch / "unpacked" / program(dist).name / "install.sh", scratch / "prefix"
+    (folder,) = (scratch / "unpacked").iterdir()
+    assert not (dist / folder.name).exists(), "it can be unpacked where all was downloaded"
+    script, prefix = folder / "install.sh", scratch / "prefix"
     env = {"PATH": "/usr/bin:/bin", "PREFIX": str(prefix)}
     subprocess.run([script], env=env, check=True, capture_output=True)
     done = subprocess.run([prefix / "bin/pyrunc", "--version"], capture_output=True, text=True, check=True)

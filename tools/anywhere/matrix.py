@@ -4,7 +4,7 @@
     matrix.py [--short] [--only WORD] [--suite SUITE] [--step STEP] [--dist DIR]
 
 Kernels of several Debian suites boot with the release file alone in their initrd (boot.py). In roots of several suites `make demo`, the
-unit tests and the tests of the command line run from a clone of this tree. --short: one kernel, one refusal. Everything is kept below the
+unit tests and the tests of the command line run from a clone of this tree; build/anywhere has their output. --short: one kernel, one refusal. Everything is kept below the
 cache of tools/roots.py; if something is missing, a row says `not run` and the reason. Exit status 1: a row has failed.
 """
 
@@ -39,11 +39,12 @@ SHORT = 2  # the first rows
 SUITES = ("bookworm", "trixie", "testing")
 STEPS = {
     "demo": "make demo",
-    "unit": "make .stamps/tools && .venv/bin/pytest -q tests/unit",
-    "cli": "make .stamps/tools && .venv/bin/pytest -q tests/cli -m 'not long'",
+    "unit": "make .stamps/tools && .venv/bin/pytest -q -n 2 tests/unit",
+    "cli": "make .stamps/tools && .venv/bin/pytest -q -n 2 tests/cli -m 'not long'",
 }
 MORE = ["make", "git", "mount", "util-linux"]
 SECONDS = 3600
+LOGS = PROJECT / "build/anywhere"  # the output of each step
 ENTER = r"""
 set -e
 mount --bind "$1" "$1"
@@ -96,11 +97,15 @@ def on_suites(suites: list[str], steps: list[str]) -> list[Row]:
             continue
         for step in steps:
             command = STEPS[step]
-            argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", str(root), command + " 2>&1"]
+            argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", str(root), command]
             env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-            done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
-            said = re.findall(r"^(?:\d+ \w+, )*\d+ passed.*", done.stdout, re.M)
-            verdict = said[-1] if said else "ok" if done.returncode == 0 else "FAILED: " + (done.stdout.strip().splitlines() or ["?"])[-1]
+            log = LOGS / ("%s-%s.log" % (suite, step))
+            LOGS.mkdir(parents=True, exist_ok=True)
+            with open(log, "w") as file:
+                done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=SECONDS)
+            output = log.read_text(errors="replace")
+            said = re.findall(r"^(?:\d+ \w+, )*\d+ passed.*", output, re.M)
+            verdict = said[-1] if said else "ok" if done.returncode == 0 else "FAILED: " + (output.strip().splitlines() or ["?"])[-1]
             found.append(
                 ("Debian " + suite, step, verdict if done.returncode == 0 or verdict.startswith("FAILED") else "FAILED: " + verdict)
             )
