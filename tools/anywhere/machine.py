@@ -27,7 +27,7 @@ import roots  # noqa: E402
 
 PROJECT = HERE.parent.parent
 ARCH, DEBIAN, SUITE = "aarch64", "arm64", "trixie"
-PACKAGES = """python3 python3-jsonschema python3-prctl libseccomp2 busybox-static util-linux mount procps iproute2 libcap2-bin strace podman
+PACKAGES = """base-files bash dash libc-bin debianutils gzip python3 python3-jsonschema python3-prctl libseccomp2 busybox-static util-linux mount procps iproute2 libcap2-bin strace podman
 conmon crun runc netavark aardvark-dns catatonit golang-github-containers-common uidmap nftables iptables kmod coreutils sed grep findutils
 hostname login passwd tar bsdextrautils ncurses-base git""".split()
 # pure Python, for the tests
@@ -52,6 +52,7 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t mqueue mqueue /dev/mqueue
 for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do echo +$controller > /sys/fs/cgroup/cgroup.subtree_control; done
 for module in overlay veth bridge dummy tun nf_tables loop; do modprobe -q $module; done
+ldconfig
 ip link set lo up
 hostname lab
 cd /src
@@ -113,8 +114,13 @@ def accounts(root: pathlib.Path) -> None:
     (root / "etc/subuid").write_text("root:100000:65536\n")
     (root / "etc/subgid").write_text("root:100000:65536\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost lab\n")
-    for link, target in (("iptables", "xtables-nft-multi"), ("which", "which.debianutils"), ("awk", "busybox"), ("vi", "busybox")):
-        where = root / "usr/bin" / link
+    for link, target in (
+        ("bin/sh", "dash"),
+        ("bin/awk", "busybox"),
+        ("bin/which", "which.debianutils"),
+        ("sbin/iptables", "xtables-nft-multi"),
+    ):
+        where = root / "usr" / link
         if not where.exists() and not where.is_symlink():
             where.symlink_to(target)
 

@@ -57,9 +57,13 @@ WAYS = {
     "tarball": (1, "", "minimal", "./install.sh --uninstall"),
     "pip": (2, "", "python", "/opt/pyrunc/bin/pyrunc install --podman --uninstall\nrm -r /opt/pyrunc"),
     "deb": (3, "apt ", "build", "apt remove --yes pyrunc"),
+    "rpm": (3, "dnf ", "minimal", "dnf --quiet --assumeyes remove pyrunc"),
     "sources": (3, "make ", "build", "make uninstall"),
 }
-BEFORE = {"deb": "make deb >&2\n"}
+BEFORE = {
+    "deb": "make deb >&2\n",
+    "rpm": "apt-get -qq update && apt-get -qq --no-install-recommends --yes install dnf >/dev/null; mkdir dist; mv *.rpm dist; echo assumeyes=True >>/etc/dnf/dnf.conf\n",
+}
 PATH = {"pip": "PATH=/opt/pyrunc/bin:$PATH\n"}
 
 
@@ -87,7 +91,7 @@ def bundle(folder: pathlib.Path, old: pathlib.Path | None) -> None:
 
 
 def run(kind: str, script: str, dist: pathlib.Path, old: pathlib.Path | None, sources: bool) -> str:
-    """"" or what went wrong."""
+    """ "" or what went wrong."""
     base = roots.made({"build": "root-" + SUITE}.get(kind, kind + "-" + SUITE), SUITE, packages()[kind], "minbase")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         folder = pathlib.Path(name)
