@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyrunc.errors import CallError
@@ -61,7 +61,7 @@ variants = st.one_of(
 )  # fmt: skip
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(texts, variants), max_size=5), texts)
 def test_messages_survive_a_round_trip(properties, name):
     data = dbus.message(dbus.CALL, 3, {dbus.PATH: ("o", "/a"), dbus.MEMBER: ("s", "M")}, "ssa(sv)", [name, "replace", properties])

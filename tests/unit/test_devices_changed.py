@@ -1,7 +1,7 @@
 """devices_rules.with_rule: a list of rules with one more at the end, as for `update --device-add` and `--device-remove`."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyrunc.cgroup.devices_rules import DEFAULTS, may, with_rule
@@ -11,6 +11,7 @@ accesses = st.sampled_from(["r", "w", "m", "rw", "rwm"])
 rules = st.lists(st.tuples(st.booleans(), st.sampled_from("abc"), numbers, numbers, accesses).map(list), max_size=6)
 news = st.tuples(st.booleans(), st.sampled_from("bc"), numbers, numbers, accesses).map(list)
 DEVICES = [(kind, major, minor, letter) for kind in "bc" for major in (1, 2, 3) for minor in (1, 2, 3) for letter in "rwm"]
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 
 
 def answer(listed, kind, major, minor, letter):
@@ -25,6 +26,7 @@ def answers(listed):
     return [answer(listed, *device) for device in DEVICES]
 
 
+@PATIENT
 @given(rules, news)
 def test_it_means_what_appending_means(listed, new):
     """Except for mknod: the built-in rules allow it for all devices, and a denial does not change that."""
@@ -33,12 +35,14 @@ def test_it_means_what_appending_means(listed, new):
     ]
 
 
+@PATIENT
 @given(rules, news)
 def test_a_list_does_not_grow_by_repetition(listed, new):
     once = with_rule(listed, new)
     assert with_rule(once, new) == once
 
 
+@PATIENT
 @given(rules, st.tuples(st.sampled_from("bc"), st.sampled_from([1, 2, 3]), st.sampled_from([1, 2, 3]), st.sampled_from("rwm")))
 def test_may_is_the_answer_for_one_device(listed, device):
     assert may(listed, *device) == answer(listed, *device)

@@ -4,7 +4,7 @@ import itertools
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyrunc.cgroup import devices_bpf, devices_rules
@@ -161,7 +161,7 @@ rule = st.tuples(
 ).map(list)  # fmt: skip
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(rule, max_size=8))
 def test_program_means_what_the_rules_mean(rules):
     code = devices_bpf.program(rules)
@@ -176,7 +176,7 @@ def on_v1(found, kind, letter, major, minor):
     return named != found.default
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(rule, max_size=8))
 def test_v1_means_what_the_rules_mean(rules):
     found = devices_rules.Rules(rules)
@@ -185,7 +185,7 @@ def test_v1_means_what_the_rules_mean(rules):
             assert on_v1(found, kind, letter, major, minor) == meaning(rules, kind, bit, major, minor)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(rule, max_size=8))
 def test_allows_everything_is_true_only_where_it_is(rules):
     everything = all(meaning(rules, kind, access, 77, 78) for kind in "bc" for access in range(1, 8))
