@@ -6,7 +6,7 @@ work=$(mktemp -d)
 podman="podman --runtime $runtime --cgroup-manager cgroupfs --root $work/storage --runroot $work/run --log-level error"
 mkdir -p "$work/tree/bin" "$work/tree/etc"
 cp "$(command -v busybox)" "$work/tree/bin/busybox"
-for name in sh cat echo grep id sleep true unshare; do ln -s busybox "$work/tree/bin/$name"; done
+for name in sh grep id sleep; do ln -s busybox "$work/tree/bin/$name"; done
 tar -C "$work/tree" -cf "$work/image.tar" .
 
 # check NAME WANTED COMMAND...: it succeeds, and its output contains the words
@@ -23,14 +23,14 @@ check() {
 
 # shellcheck disable=SC2086 # $podman: words
 {
-    check import localhost/b $podman import --quiet "$work/image.tar" localhost/b
+    check import sha256: $podman import --quiet "$work/image.tar" localhost/b
     check run "Seccomp:	2" $podman run --rm --network none localhost/b grep Seccomp: /proc/self/status
-    check "filter refuses" "not permitted" $podman run --rm --network none localhost/b sh -c 'unshare -r true 2>&1 || true'
+    check "no filter" "Seccomp:	0" $podman run --rm --network none --security-opt seccomp=unconfined localhost/b grep Seccomp: /proc/self/status
     check detach "" $podman run --detach --name one --network none --memory 64m --pids-limit 50 localhost/b sleep 600
     check ps "Up " $podman ps --format '{{.Status}}'
     check exec uid=0 $podman exec one id
     check "memory limit" 67108864 sh -c "cat /sys/fs/cgroup\$($podman inspect --format '{{.State.CgroupPath}}' one)/memory.max"
-    check pause Paused sh -c "$podman pause one >/dev/null && $podman ps --format '{{.Status}}' && $podman unpause one"
+    check pause paused sh -c "$podman pause one >/dev/null && $podman inspect --format '{{.State.Status}}' one && $podman unpause one"
     check update 33554432 sh -c "$podman update --memory 32m one >/dev/null && cat /sys/fs/cgroup\$($podman inspect --format '{{.State.CgroupPath}}' one)/memory.max"
     check kill exited sh -c "$podman kill one >/dev/null && $podman wait one >/dev/null; $podman inspect --format '{{.State.Status}}' one"
     check remove "" $podman rm --force --time 0 one
