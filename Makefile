@@ -175,7 +175,7 @@ release: $(STAMPS)/packages-release
 	@$(PYTHON) -B tools/release.py $(if $(filter release,$(MAKECMDGOALS)),$(ARGS))
 
 # Other kernels, processors and distributions, one table at the end (tools/anywhere/matrix.py). ARGS='--short', '--only kernels'.
-test-anywhere: $(STAMPS)/packages-anywhere release
+test-anywhere: $(STAMPS)/packages-anywhere release $(STAMPS)/tools
 	@$(PYTHON) -B tools/anywhere/matrix.py $(ARGS)
 
 # dist/: platform wheels with the static executables in them, and an sdist (tools/wheels.py).

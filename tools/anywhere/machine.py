@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from typing import TYPE_CHECKING
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -24,6 +25,9 @@ sys.path.insert(0, str(HERE.parent))
 import boot  # noqa: E402
 import release  # noqa: E402
 import roots  # noqa: E402
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 PROJECT = HERE.parent.parent
 ARCH, DEBIAN, SUITE = "aarch64", "arm64", "trixie"
@@ -143,8 +147,8 @@ def initrd(root: pathlib.Path, version: str, folder: pathlib.Path) -> pathlib.Pa
     return packed
 
 
-def run(program: pathlib.Path, command: str, seconds: int) -> int:
-    """The command's exit status; 124 after that many seconds."""
+def run(program: pathlib.Path, command: str, seconds: int, out: TextIO) -> int:
+    """The command's exit status; 124 after that many seconds. `out` gets its output."""
     root = roots.made("machine-%s-%s" % (SUITE, DEBIAN), SUITE, PACKAGES, "extract", DEBIAN)
     image, _ = boot.kernel(SUITE, ARCH)
     version = modules(root, image.parent.parent)
@@ -175,7 +179,7 @@ def run(program: pathlib.Path, command: str, seconds: int) -> int:
             watchdog.start()
             for line in qemu.stdout:
                 text = line.decode(errors="replace").rstrip()
-                print(text, flush=True)
+                print(text, file=out, flush=True)
                 if text.startswith("LAB ENDS "):
                     status = int(text.split()[2])
             watchdog.cancel()
@@ -189,7 +193,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seconds", type=int, default=1200)
     options = parser.parse_args(argv)
     try:
-        return run(options.release, options.command, options.seconds)
+        return run(options.release, options.command, options.seconds, sys.stdout)
     except roots.Failed as e:
         print("machine: %s" % e, file=sys.stderr)
         return 1
