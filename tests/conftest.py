@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pathlib
 import random
@@ -113,6 +114,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "kernel" in item.keywords or "caller" in item.keywords:
             item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    """What the collection has made stays to the end. The garbage collector need not look at it again, and a forked child does not copy it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
