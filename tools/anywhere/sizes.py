@@ -3,7 +3,8 @@
 
     sizes.py DIST [--rounds N]
 
-The start time is the least of N runs of `--version`, the programs taking turns.
+The times are the least of N runs of `--version`, the programs taking turns; the ratios are those of the CPU times, which a busy machine changes
+less.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ def libraries(path: str) -> int:
     return sum(os.stat(words[2]).st_size for words in map(str.split, said.splitlines()) if len(words) > 2 and words[2].startswith("/"))
 
 
-def start_ms(paths: list[str], rounds: int) -> list[float]:
-    """For each the least of its times."""
-    least = [float("inf")] * len(paths)
+def start_ms(paths: list[str], rounds: int) -> list[tuple[float, float]]:
+    """For each the least of its elapsed times, and the least of its CPU times."""
+    least = [(float("inf"), float("inf"))] * len(paths)
+    quiet = [(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
     for _ in range(rounds):
         for number, path in enumerate(paths):
             begin = time.perf_counter()
-            pid = os.posix_spawn(
-                path, [path, "--version"], {"PATH": "/usr/bin:/bin"}, file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
-            )
-            if os.waitpid(pid, 0)[1]:
+            _, status, usage = os.wait4(os.posix_spawn(path, [path, "--version"], {"PATH": "/usr/bin:/bin"}, file_actions=quiet), 0)
+            if status:
                 raise SystemExit("%s --version has failed" % path)
-            least[number] = min(least[number], (time.perf_counter() - begin) * 1e3)
+            elapsed, cpu = time.perf_counter() - begin, usage.ru_utime + usage.ru_stime
+            least[number] = (min(least[number][0], elapsed * 1e3), min(least[number][1], cpu * 1e3))
     return least
 
 
@@ -58,14 +59,15 @@ def main(argv: list[str]) -> int:
     rows = programs(options.dist)
     times = start_ms([path for _, path in rows], options.rounds)
     peers = {name: number for number, (name, _) in enumerate(rows) if name in ("runc", "crun")}
-    print("| | size, MB | shared libraries, MB | `--version`, ms | %s |" % " | ".join("to " + name for name in peers))
-    print("|---|---|---|---|%s" % ("---|" * len(peers)))
+    print("| | size, MB | shared libraries, MB | `--version`, ms | CPU time, ms | %s |" % " | ".join("to " + name for name in peers))
+    print("|---|---|---|---|---|%s" % ("---|" * len(peers)))
     for number, (name, path) in enumerate(rows):
-        ratios = " | ".join("%.2f" % (times[number] / times[peer]) for peer in peers.values())
-        print("| %s | %.1f | %.1f | %.2f | %s |" % (name, os.stat(path).st_size / 1e6, libraries(path) / 1e6, times[number], ratios))
+        ratios = " | ".join("%.2f" % (times[number][1] / times[peer][1]) for peer in peers.values())
+        sizes = (os.stat(path).st_size / 1e6, libraries(path) / 1e6)
+        print("| %s | %.1f | %.1f | %.1f | %.1f | %s |" % (name, *sizes, *times[number], ratios))
     for pattern in PACKED:
         for path in options.dist.glob("*" + pattern % os.uname().machine):
-            print("| %s | %.1f | | | |" % (path.name, path.stat().st_size / 1e6))
+            print("| %s | %.1f | | | | | |" % (path.name, path.stat().st_size / 1e6))
     return 0
 
 
