@@ -180,7 +180,9 @@ def shared(launcher: pathlib.Path) -> list[str]:
     text = subprocess.run(["ldd", launcher], capture_output=True, text=True).stdout
     found = []
     for path in re.findall(r"(/\S+\.so\S*) \(0x", text):
-        for name in (path, os.path.realpath(path)):
+        # where /lib is a link to /usr/lib, dpkg may know either path (Debian 12: /lib's)
+        names = (path, os.path.realpath(path))
+        for name in (*names, *(name.removeprefix("/usr") for name in names)):
             owner = subprocess.run(["dpkg", "-S", name], capture_output=True, text=True)
             if owner.returncode == 0:
                 package = owner.stdout.partition(":")[0]

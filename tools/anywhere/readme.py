@@ -32,7 +32,7 @@ SUITE = "trixie"
 SECONDS = 1800
 OVERLAY = 'set -e; mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" overlay "$2/root"; exec sh -c "$3" sh "$2/root" "$4"'
 FILES = (
-    "find / -xdev '(' -path /src -o -path /tmp -o -path /bundle -o -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /root/.cache ')' -prune"
+    "find / -xdev '(' -path /src -o -path /tmp -o -path /bundle -o -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /root/.cache -o -path /var/lib/dpkg ')' -prune"
     " -o '(' -name '*pyrunc*' -o -name daemon.json ')' ! -name '*.before-pyrunc' -print"
 )  # *.before-pyrunc: the backup of an engine's configuration stays
 CHECK = """
@@ -61,7 +61,7 @@ WAYS = {
     "sources": (3, "make ", "build", "make uninstall"),
 }
 BEFORE = {
-    "deb": "make deb >&2\n",
+    "deb": "make deb >&2; apt-get -qq update; echo 'APT::Get::Assume-Yes \"yes\";' >/etc/apt/apt.conf.d/yes\n",
     "rpm": "apt-get -qq update && apt-get -qq --no-install-recommends --yes install dnf >/dev/null; mkdir dist; mv *.rpm dist; echo assumeyes=True >>/etc/dnf/dnf.conf\n",
 }
 PATH = {"pip": "PATH=/opt/pyrunc/bin:$PATH\n"}
