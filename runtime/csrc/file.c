@@ -7,12 +7,29 @@
 
 #include "sealing.h"
 
-static PyObject *py_openat2(PyObject *Py_UNUSED(self), PyObject *args)
+/* `made` (NULL: an exception is set) with these numbers in it. */
+static PyObject *filled(PyObject *made, int (*set)(PyObject *, Py_ssize_t, PyObject *), const unsigned long long *numbers, Py_ssize_t count)
+{
+    for (Py_ssize_t i = 0; made && i < count; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(numbers[i]);
+        if (!number || set(made, i, number))
+            Py_CLEAR(made);
+    }
+    return made;
+}
+
+static int set_field(PyObject *made, Py_ssize_t at, PyObject *number)
+{
+    PyStructSequence_SetItem(made, at, number);
+    return 0;
+}
+
+static PyObject *py_openat2(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
     int dir;
     PyObject *path;
     unsigned long long flags, mode, resolve;
-    if (!PyArg_ParseTuple(args, "iO&KKK:openat2", &dir, to_path, &path, &flags, &mode, &resolve))
+    if (!take_arguments(args, count, "iO&KKK:openat2", &dir, to_path, &path, &flags, &mode, &resolve))
         return NULL;
     uint64_t how[3] = {flags, mode, resolve};
     PyObject *result = done_int(syscall(SYS_openat2, dir, path_text(path), how, sizeof how), "openat2", path);
@@ -20,34 +37,79 @@ static PyObject *py_openat2(PyObject *Py_UNUSED(self), PyObject *args)
     return result;
 }
 
-static PyObject *py_statx(PyObject *Py_UNUSED(self), PyObject *args)
+static PyObject *py_statx(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
     int dir, flags;
     unsigned int mask;
     PyObject *path;
     struct statx st;
-    if (!PyArg_ParseTuple(args, "iO&iI:statx", &dir, to_path, &path, &flags, &mask))
+    if (!take_arguments(args, count, "iO&iI:statx", &dir, to_path, &path, &flags, &mask))
         return NULL;
     long failed = syscall(SYS_statx, dir, path_text(path), flags, mask, &st);
     PyObject *result = failed ? call_failed("statx", path) : NULL;
     Py_DECREF(path);
     if (failed)
         return result;
-    return Py_BuildValue("IIIIKIIIIKKK", st.stx_mask, (unsigned)st.stx_mode, st.stx_uid, st.stx_gid,
-                         (unsigned long long)st.stx_ino, st.stx_dev_major, st.stx_dev_minor, st.stx_rdev_major,
-                         st.stx_rdev_minor, (unsigned long long)st.stx_mnt_id, (unsigned long long)st.stx_attributes,
-                         (unsigned long long)st.stx_size);
+    const unsigned long long found[] = {
+        st.stx_mask, st.stx_mode, st.stx_uid, st.stx_gid, st.stx_ino, st.stx_dev_major, st.stx_dev_minor, st.stx_rdev_major,
+        st.stx_rdev_minor, st.stx_mnt_id, st.stx_attributes, st.stx_size,
+    };
+    return filled(PyTuple_New(sizeof found / sizeof *found), PyTuple_SetItem, found, sizeof found / sizeof *found);
 }
 
-static PyObject *py_fstatfs(PyObject *Py_UNUSED(self), PyObject *args)
+/* ---- fstat and fstatat. posix.stat_result has 19 fields, among them each time in three forms, and making them takes ten times as long as the
+ * call. */
+
+int add_stat(PyObject *module)
+{
+    static PyStructSequence_Field fields[] = {
+        {"st_mode", NULL}, {"st_ino", NULL}, {"st_dev", NULL}, {"st_nlink", NULL}, {"st_uid", NULL}, {"st_gid", NULL}, {"st_size", NULL},
+        {"st_rdev", NULL}, {NULL, NULL},
+    };
+    static PyStructSequence_Desc description = {"pyrunc.linux._syscalls.Stat", "stat(2) without times", fields, 8};
+    stat_type = PyStructSequence_NewType(&description);
+    return stat_type ? PyModule_AddObjectRef(module, "Stat", (PyObject *)stat_type) : -1;
+}
+
+static PyObject *made_stat(const struct stat *st)
+{
+    const unsigned long long found[] = {
+        st->st_mode, st->st_ino, st->st_dev, st->st_nlink, st->st_uid, st->st_gid, (unsigned long long)st->st_size, st->st_rdev,
+    };
+    return filled(PyStructSequence_New(stat_type), set_field, found, sizeof found / sizeof *found);
+}
+
+static PyObject *py_fstat(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    int fd;
+    struct stat st;
+    if (!take_arguments(args, count, "i:fstat", &fd))
+        return NULL;
+    return fstat(fd, &st) ? call_failed("fstat", NULL) : made_stat(&st);
+}
+
+static PyObject *py_fstatat(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    int dir, flags;
+    PyObject *path;
+    struct stat st;
+    if (!take_arguments(args, count, "iO&i:fstatat", &dir, to_path, &path, &flags))
+        return NULL;
+    PyObject *result = fstatat(dir, path_text(path), &st, flags) ? call_failed("fstatat", path) : made_stat(&st);
+    Py_DECREF(path);
+    return result;
+}
+
+static PyObject *py_fstatfs(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
     int fd;
     struct statfs st;
-    if (!PyArg_ParseTuple(args, "i:fstatfs", &fd))
+    if (!take_arguments(args, count, "i:fstatfs", &fd))
         return NULL;
     if (fstatfs(fd, &st))
         return call_failed("fstatfs", NULL);
-    return Py_BuildValue("kk", (unsigned long)st.f_type, (unsigned long)st.f_flags);
+    const unsigned long long found[] = {(unsigned long)st.f_type, (unsigned long)st.f_flags};
+    return filled(PyTuple_New(2), PyTuple_SetItem, found, 2);
 }
 
 static PyObject *py_statfs(PyObject *Py_UNUSED(self), PyObject *args)
@@ -173,11 +235,13 @@ static PyObject *py_is_sealed_file(PyObject *Py_UNUSED(self), PyObject *args)
 }
 
 PyMethodDef calls_file[] = {
-    {"openat2", py_openat2, METH_VARARGS, "openat2(dirfd, path, flags, mode, resolve) -> fd"},
-    {"statx", py_statx, METH_VARARGS,
+    {"openat2", (PyCFunction)(void (*)(void))py_openat2, METH_FASTCALL, "openat2(dirfd, path, flags, mode, resolve) -> fd"},
+    {"statx", (PyCFunction)(void (*)(void))py_statx, METH_FASTCALL,
      "statx(dirfd, path, flags, mask) -> (mask, mode, uid, gid, ino, dev_major, dev_minor, rdev_major, rdev_minor, "
      "mnt_id, attributes, size)"},
-    {"fstatfs", py_fstatfs, METH_VARARGS, "fstatfs(fd) -> (f_type, f_flags)"},
+    {"fstat", (PyCFunction)(void (*)(void))py_fstat, METH_FASTCALL, "fstat(fd) -> Stat"},
+    {"fstatat", (PyCFunction)(void (*)(void))py_fstatat, METH_FASTCALL, "fstatat(dirfd, path, flags) -> Stat"},
+    {"fstatfs", (PyCFunction)(void (*)(void))py_fstatfs, METH_FASTCALL, "fstatfs(fd) -> (f_type, f_flags)"},
     {"statfs", py_statfs, METH_VARARGS, "statfs(path) -> (f_type, f_flags)"},
     {"fchownat", py_fchownat, METH_VARARGS, "fchownat(dirfd, path, uid, gid, flags)"},
     {"fchmodat2", py_fchmodat2, METH_VARARGS, "fchmodat2(dirfd, path, mode, flags)"},

@@ -57,24 +57,24 @@ static PyObject *py_umount2(PyObject *Py_UNUSED(self), PyObject *args)
     return result;
 }
 
-static PyObject *py_open_tree(PyObject *Py_UNUSED(self), PyObject *args)
+static PyObject *py_open_tree(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
     int dir;
     PyObject *path;
     unsigned int flags;
-    if (!PyArg_ParseTuple(args, "iO&I:open_tree", &dir, to_path, &path, &flags))
+    if (!take_arguments(args, count, "iO&I:open_tree", &dir, to_path, &path, &flags))
         return NULL;
     PyObject *result = done_int(syscall(SYS_open_tree, dir, path_text(path), flags), "open_tree", path);
     Py_DECREF(path);
     return result;
 }
 
-static PyObject *py_move_mount(PyObject *Py_UNUSED(self), PyObject *args)
+static PyObject *py_move_mount(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
     int from, to;
     PyObject *from_path, *to_path_;
     unsigned int flags;
-    if (!PyArg_ParseTuple(args, "iO&iO&I:move_mount", &from, to_path, &from_path, &to, to_path, &to_path_, &flags))
+    if (!take_arguments(args, count, "iO&iO&I:move_mount", &from, to_path, &from_path, &to, to_path, &to_path_, &flags))
         return NULL;
     long result = syscall(SYS_move_mount, from, path_text(from_path), to, path_text(to_path_), flags);
     PyObject *answer = done(result, "move_mount", to_path_);
@@ -83,23 +83,23 @@ static PyObject *py_move_mount(PyObject *Py_UNUSED(self), PyObject *args)
     return answer;
 }
 
-static PyObject *py_fsopen(PyObject *Py_UNUSED(self), PyObject *args)
+static PyObject *py_fsopen(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
     PyObject *type;
     unsigned int flags;
-    if (!PyArg_ParseTuple(args, "O&I:fsopen", to_path, &type, &flags))
+    if (!take_arguments(args, count, "O&I:fsopen", to_path, &type, &flags))
         return NULL;
     PyObject *result = done_int(syscall(SYS_fsopen, path_text(type), flags), "fsopen", type);
     Py_DECREF(type);
     return result;
 }
 
-static PyObject *py_fsconfig(PyObject *Py_UNUSED(self), PyObject *args)
+static PyObject *py_fsconfig(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
     int fd, aux;
     unsigned int command;
     PyObject *key, *value;
-    if (!PyArg_ParseTuple(args, "iIO&O&i:fsconfig", &fd, &command, to_path_or_none, &key, to_path_or_none, &value, &aux))
+    if (!take_arguments(args, count, "iIO&O&i:fsconfig", &fd, &command, to_path_or_none, &key, to_path_or_none, &value, &aux))
         return NULL;
     long result = syscall(SYS_fsconfig, fd, command, path_text(key), path_text(value), aux);
     PyObject *answer = done(result, "fsconfig", key);
@@ -108,11 +108,11 @@ static PyObject *py_fsconfig(PyObject *Py_UNUSED(self), PyObject *args)
     return answer;
 }
 
-static PyObject *py_fsmount(PyObject *Py_UNUSED(self), PyObject *args)
+static PyObject *py_fsmount(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
     int fd;
     unsigned int flags, attributes;
-    if (!PyArg_ParseTuple(args, "iII:fsmount", &fd, &flags, &attributes))
+    if (!take_arguments(args, count, "iII:fsmount", &fd, &flags, &attributes))
         return NULL;
     return done_int(syscall(SYS_fsmount, fd, flags, attributes), "fsmount", NULL);
 }
@@ -129,15 +129,15 @@ static PyObject *py_fspick(PyObject *Py_UNUSED(self), PyObject *args)
     return result;
 }
 
-static PyObject *py_mount_setattr(PyObject *Py_UNUSED(self), PyObject *args)
+static PyObject *py_mount_setattr(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
     int dir;
     PyObject *path;
     unsigned int flags;
     uint64_t attr[4]; /* struct mount_attr: attr_set, attr_clr, propagation, userns_fd */
     unsigned long long set, clear, propagation;
-    long long userns;
-    if (!PyArg_ParseTuple(args, "iO&IKKKL:mount_setattr", &dir, to_path, &path, &flags, &set, &clear, &propagation, &userns))
+    int userns;
+    if (!take_arguments(args, count, "iO&IKKKi:mount_setattr", &dir, to_path, &path, &flags, &set, &clear, &propagation, &userns))
         return NULL;
     attr[0] = set, attr[1] = clear, attr[2] = propagation, attr[3] = userns < 0 ? 0 : (uint64_t)userns;
     PyObject *result =
@@ -152,13 +152,13 @@ PyMethodDef calls_mount[] = {
     {"pivot_root", py_pivot_root, METH_VARARGS, "pivot_root(new, old)"},
     {"mount", py_mount, METH_VARARGS, "mount(source, target, fstype, flags, data)"},
     {"umount2", py_umount2, METH_VARARGS, "umount2(target, flags)"},
-    {"open_tree", py_open_tree, METH_VARARGS, "open_tree(dirfd, path, flags) -> fd"},
-    {"move_mount", py_move_mount, METH_VARARGS, "move_mount(from_fd, from_path, to_fd, to_path, flags)"},
-    {"fsopen", py_fsopen, METH_VARARGS, "fsopen(fstype, flags) -> fd"},
-    {"fsconfig", py_fsconfig, METH_VARARGS, "fsconfig(fd, cmd, key, value, aux)"},
-    {"fsmount", py_fsmount, METH_VARARGS, "fsmount(fd, flags, attr) -> fd"},
+    {"open_tree", (PyCFunction)(void (*)(void))py_open_tree, METH_FASTCALL, "open_tree(dirfd, path, flags) -> fd"},
+    {"move_mount", (PyCFunction)(void (*)(void))py_move_mount, METH_FASTCALL, "move_mount(from_fd, from_path, to_fd, to_path, flags)"},
+    {"fsopen", (PyCFunction)(void (*)(void))py_fsopen, METH_FASTCALL, "fsopen(fstype, flags) -> fd"},
+    {"fsconfig", (PyCFunction)(void (*)(void))py_fsconfig, METH_FASTCALL, "fsconfig(fd, cmd, key, value, aux)"},
+    {"fsmount", (PyCFunction)(void (*)(void))py_fsmount, METH_FASTCALL, "fsmount(fd, flags, attr) -> fd"},
     {"fspick", py_fspick, METH_VARARGS, "fspick(dirfd, path, flags) -> fd"},
-    {"mount_setattr", py_mount_setattr, METH_VARARGS,
+    {"mount_setattr", (PyCFunction)(void (*)(void))py_mount_setattr, METH_FASTCALL,
      "mount_setattr(dirfd, path, flags, attr_set, attr_clr, propagation, userns_fd); userns_fd -1: none"},
     {NULL, NULL, 0, NULL},
 };

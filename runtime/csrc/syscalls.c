@@ -5,10 +5,13 @@
  * threads, and none of these calls releases the interpreter's lock. */
 #include "syscalls.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 /* pyrunc.errors.CallError. Fetched when the module is loaded: init can import nothing. */
 static PyObject *call_error;
+
+PyTypeObject *stat_type;
 
 PyObject *call_failed(const char *call, PyObject *path)
 {
@@ -61,6 +64,61 @@ const char *path_text(PyObject *path)
     return path ? PyBytes_AsString(path) : NULL;
 }
 
+static int take_int(PyObject *arg, int *out)
+{
+    long number = PyLong_AsLong(arg);
+    if (number == -1 && PyErr_Occurred())
+        return 0;
+    *out = (int)number;
+    if (number == *out)
+        return 1;
+    PyErr_SetString(PyExc_OverflowError, "the number does not fit into an int");
+    return 0;
+}
+
+static int take_one(PyObject *arg, char letter, void *out)
+{
+    if (letter == 'i')
+        return take_int(arg, out);
+    if (letter == 'K')
+        *(unsigned long long *)out = PyLong_AsUnsignedLongLongMask(arg);
+    else if (letter == 'k')
+        *(unsigned long *)out = PyLong_AsUnsignedLongMask(arg);
+    else
+        *(unsigned int *)out = (unsigned int)PyLong_AsUnsignedLongMask(arg);
+    return !PyErr_Occurred();
+}
+
+int take_arguments(PyObject *const *args, Py_ssize_t count, const char *format, ...)
+{
+    PyObject **made[8]; /* by converters: to be released if a later argument is refused */
+    int many = 0, good = 1;
+    Py_ssize_t at = 0;
+    va_list outs;
+    va_start(outs, format);
+    for (; good && *format != ':'; format++, at++) {
+        if (at == count)
+            break;
+        if (*format != 'O') {
+            good = take_one(args[at], *format, va_arg(outs, void *));
+            continue;
+        }
+        int (*converter)(PyObject *, void *) = va_arg(outs, int (*)(PyObject *, void *));
+        made[many] = va_arg(outs, PyObject **);
+        good = converter(args[at], made[many]) != 0;
+        many += good;
+        format++; /* the & */
+    }
+    va_end(outs);
+    if (good && (*format != ':' || at != count)) {
+        PyErr_Format(PyExc_TypeError, "%s() got the wrong number of arguments: %zd", strchr(format, ':') + 1, count);
+        good = 0;
+    }
+    while (!good && many)
+        Py_CLEAR(*made[--many]);
+    return good;
+}
+
 int to_word(PyObject *arg, void *out)
 {
     unsigned long *word = out;
@@ -109,7 +167,7 @@ static int fill(PyObject *module)
         return -1;
     call_error = PyObject_GetAttrString(errors, "CallError");
     Py_DECREF(errors);
-    return call_error ? add_ops(module) : -1;
+    return call_error && !add_stat(module) ? add_ops(module) : -1;
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, fill}, {0, NULL}};

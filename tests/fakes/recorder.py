@@ -30,7 +30,7 @@ LOOKING = {
     ),
     "_syscalls": set(
         (
-            "bpf_prog_query capget fstatfs get_mempolicy getcwd_raw ioprio_get openat2 sched_getattr seccomp_action_avail "
+            "bpf_prog_query capget fstat fstatat fstatfs get_mempolicy getcwd_raw ioprio_get openat2 sched_getattr seccomp_action_avail "
             "seccomp_get_notif_sizes statfs statx "
         ).split()
     ),

@@ -45,14 +45,14 @@ def parsed(source, function):
     text = (CSRC / source).read_text()
     body = text[text.index("static PyObject *%s(" % function) :]
     body = body[: body.index("\n}\n")]
-    call = re.search(r'PyArg_ParseTuple(?:AndKeywords)?\(\s*args,[^"]*"([^":;]*):(\w+)"', body)
+    call = re.search(r'(?:PyArg_ParseTuple(?:AndKeywords)?|take_arguments)\(\s*args,[^"]*"([^":;]*):(\w+)"', body)
     assert call, "%s does not parse its arguments" % function
     names = re.search(r"static char \*names\[\] = \{([^}]*)\}", body)
     return (*letters(call[1]), re.findall(r'"(\w+)"', names[1]) if names else None, call[2])
 
 
 def test_the_tables_cover_the_whole_extension():
-    public = {name for name in dir(_syscalls) if callable(getattr(_syscalls, name)) and not name.startswith("_")}
+    public = {name for name in dir(_syscalls) if callable(getattr(_syscalls, name)) and not name.startswith("_")} - {"Stat"}
     assert set(ROWS) == set(FACE) == public
 
 

@@ -104,7 +104,9 @@ def by_path(tree):
             if not isinstance(node, ast.Call) or {"dir_fd", "src_dir_fd"} & {keyword.arg for keyword in node.keywords}:
                 continue
             called = node.func
-            if isinstance(called, ast.Name) and called.id == "open":
+            if isinstance(called, ast.Attribute) and called.attr == "fstatat" and ast.unparse(node.args[0]).endswith("AT_FDCWD"):
+                yield function.name, node.lineno, "fstatat"
+            elif isinstance(called, ast.Name) and called.id == "open":
                 yield function.name, node.lineno, "open"
             elif isinstance(called, ast.Attribute) and called.attr in CALLS:
                 owner = called.value

@@ -12,6 +12,8 @@ import time
 
 from pyrunc.cgroup.fs import GONE, O_LOOK, REFUSED, children, levels, named, open_dir, procs_below, step, walk, write
 from pyrunc.errors import CallError, StepFailure, errno_text
+from pyrunc.linux import _syscalls
+from pyrunc.linux.constants import AT_SYMLINK_NOFOLLOW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ def _make(
             fd = below
         if leaf is not None:
             leaf(fd)
-        return made, posix.fstat(fd).st_ino
+        return made, _syscalls.fstat(fd).st_ino
     finally:
         posix.close(fd)
 
@@ -254,7 +256,7 @@ class Removal:
     def _same(self, parent: int, name: str) -> bool:
         """Whether the leaf is the one that we created, and not another container's with the same name."""
         try:
-            return posix.stat(name, dir_fd=parent, follow_symlinks=False).st_ino == self.inode
+            return _syscalls.fstatat(parent, name, AT_SYMLINK_NOFOLLOW).st_ino == self.inode
         except OSError:
             return False
 

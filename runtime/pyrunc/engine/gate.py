@@ -12,6 +12,7 @@ from __future__ import annotations
 import posix
 from errno import ELOOP, ENODEV, ENOENT, ENXIO
 
+from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import S_IFIFO, S_IFMT
 
 TYPE_CHECKING = False
@@ -31,7 +32,7 @@ def make(state_dir: StateDir) -> list[int]:
         posix.mkfifo(name, 0o600, dir_fd=state_dir.fd)
         fd = posix.open(name, posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=state_dir.fd)
         fds.append(fd)
-        inodes.append(posix.fstat(fd).st_ino)
+        inodes.append(_syscalls.fstat(fd).st_ino)
     state_dir.state["gate"] = [*inodes, NAMED]
     return fds
 
@@ -44,7 +45,7 @@ def _open(state_dir: StateDir, name: str, flags: int, inode: int) -> int:
         if e.errno in (ENXIO, ENOENT, ELOOP, ENODEV):  # the last two: it was replaced by a link, a device or a socket
             return -1
         raise
-    info = posix.fstat(fd)
+    info = _syscalls.fstat(fd)
     if info.st_ino != inode or info.st_mode & S_IFMT != S_IFIFO:
         posix.close(fd)
         return -1

@@ -16,6 +16,7 @@ from _struct import Struct
 from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import (
+    AT_FDCWD,
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -134,7 +135,7 @@ def ancestor(fd: int, inode: int) -> int:
 def exists(kind: str) -> bool:
     """Whether this kernel has namespaces of a kind."""
     try:
-        posix.stat("/proc/self/ns/" + FILES[kind])
+        _syscalls.fstatat(AT_FDCWD, "/proc/self/ns/" + FILES[kind], 0)
     except OSError:
         return False
     return True

@@ -16,7 +16,7 @@ from pyrunc.errors import CallError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from os import stat_result
+    from pyrunc.linux._syscalls import Stat
 
 PIDFD_GET_INFO = 0xC040FF0B  # _IOWR(0xff, 11, struct pidfd_info), 64 bytes, Linux 6.13
 PIDFD_INFO_EXIT = 1 << 3  # exit_code of a reaped process, Linux 6.15
@@ -25,8 +25,9 @@ CORE_DUMPED = 0x80  # in the status of wait(2)
 PF_FORKNOEXEC = 0x40  # include/linux/sched.h
 
 
-def _stat(pid: int) -> list[bytes] | None:
-    """Fields of proc_pid_stat(5) from the third on (the name before it may contain anything, including `) R 1`). None: no such process."""
+def _stat(pid: int, many: int = 20) -> list[bytes] | None:
+    """`many` fields of proc_pid_stat(5) from the third on, and the rest as one (the name before them may contain anything, including
+    `) R 1`). None: no such process."""
     try:
         fd = posix.open("/proc/%d/stat" % pid, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError as e:
@@ -41,7 +42,7 @@ def _stat(pid: int) -> list[bytes] | None:
         raise CallError.of(e, "read") from None
     finally:
         posix.close(fd)
-    return text[text.rindex(b")") + 2 :].split()
+    return text[text.rindex(b")") + 2 :].split(None, many)
 
 
 def start_time(pid: int, living: bool = False) -> int:
@@ -84,7 +85,7 @@ def command_line(pid: int) -> str:
         posix.close(fd)
 
 
-def has_open(pid: int, info: stat_result) -> bool:
+def has_open(pid: int, info: Stat) -> bool:
     """Whether a process has the file with the stat result `info` open."""
     try:
         names = posix.listdir("/proc/%d/fd" % pid)
@@ -170,7 +171,7 @@ def exit_status(fd: int) -> int | None:
     """
     pid = pid_of(fd)
     if pid > 0:
-        fields = _stat(pid)
+        fields = _stat(pid, 50)
         if fields is not None and fields[0] == b"Z" and len(fields) > 49:
             return int(fields[49])
     info = bytearray(64)

@@ -30,14 +30,14 @@ def open_pair(root_fd: int) -> tuple[int, int]:
     lookup."""
     pts = paths.resolve(root_fd, "/dev/pts", posix.O_PATH | posix.O_DIRECTORY)
     try:
-        if _syscalls.fstatfs(pts)[0] != DEVPTS_SUPER_MAGIC or posix.fstat(pts).st_ino != ROOT_INODE:
+        if _syscalls.fstatfs(pts)[0] != DEVPTS_SUPER_MAGIC or fs.fstat(pts).st_ino != ROOT_INODE:
             raise fs.failure(errno.ENODEV, "fstatfs", "/dev/pts")
         # in the root directory of a devpts, this name can only be its own node
         master = _syscalls.openat2(pts, "ptmx", posix.O_RDWR | posix.O_NOCTTY | posix.O_CLOEXEC, 0, INSIDE)
     finally:
         posix.close(pts)
     try:
-        if fs.char_device(posix.fstat(master)) != PTMX:
+        if fs.char_device(fs.fstat(master)) != PTMX:
             raise fs.failure(errno.ENODEV, "fstat", "/dev/pts/ptmx")
         fcntl.ioctl(master, TIOCSPTLCK, pack("i", 0))
         # the slave is opened through the master, so no name is resolved a second time
@@ -54,7 +54,7 @@ def open_pair(root_fd: int) -> tuple[int, int]:
 
 def is_slave(fd: int) -> bool:
     """Whether fd is the slave of a pty: c 136:* in a devpts."""
-    return fs.char_device(posix.fstat(fd))[0] in SLAVE_MAJORS and _syscalls.fstatfs(fd)[0] == DEVPTS_SUPER_MAGIC
+    return fs.char_device(fs.fstat(fd))[0] in SLAVE_MAJORS and _syscalls.fstatfs(fd)[0] == DEVPTS_SUPER_MAGIC
 
 
 def set_size(fd: int, height: int, width: int) -> None:
@@ -90,7 +90,7 @@ def bind_console(root_fd: int, slave: int) -> None:
             posix.close(target)
         check = posix.open("console", posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=dev)
         try:
-            if posix.fstat(check).st_rdev != posix.fstat(slave).st_rdev or not is_slave(check):
+            if fs.fstat(check).st_rdev != fs.fstat(slave).st_rdev or not is_slave(check):
                 raise fs.failure(errno.EXDEV, "move_mount", "/dev/console")
         finally:
             posix.close(check)
@@ -109,7 +109,7 @@ def _console_file(dev: int) -> int:
     except OSError as e:
         raise CallError.of(e, "openat", path="/dev/console") from None
     fd = posix.open("console", posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=dev)
-    if posix.fstat(fd).st_mode & S_IFMT not in (S_IFREG, S_IFCHR):
+    if fs.fstat(fd).st_mode & S_IFMT not in (S_IFREG, S_IFCHR):
         posix.close(fd)
         raise fs.failure(errno.EEXIST, "openat", "/dev/console")
     return fd
@@ -131,7 +131,7 @@ def connect(path: str, seconds: int) -> int:
     the listener's queue was full for `seconds`, or the error of the lookup."""
     node = posix.open(path, posix.O_PATH | posix.O_CLOEXEC)
     try:
-        if posix.fstat(node).st_mode & S_IFMT != S_IFSOCK:
+        if fs.fstat(node).st_mode & S_IFMT != S_IFSOCK:
             raise fs.failure(errno.ENOTSOCK, "connect", path)
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:

@@ -11,6 +11,7 @@ import posix
 
 from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
 from pyrunc.linux import _syscalls, netlink, ns
+from pyrunc.linux.constants import AT_FDCWD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def made(entry: Entry, pid: int) -> dict[str, int]:
     """{type: inode} of the namespaces that init does not share with the runtime. Stored for exec, because init may leave them later."""
     found = {}
     for kind in [*entry["new"], *entry["join"]]:
-        found[kind] = posix.stat("/proc/%d/ns/%s" % (pid, ns.FILES[kind])).st_ino
+        found[kind] = _syscalls.fstatat(AT_FDCWD, "/proc/%d/ns/%s" % (pid, ns.FILES[kind]), 0).st_ino
     return found
 
 

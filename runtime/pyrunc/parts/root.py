@@ -330,7 +330,7 @@ def exec_op(entry: Entry, run: ExecRun) -> Op | None:
     recorded = run.container.state.get("root")
     if entry["own_ns"] or recorded is None:
         return None
-    info = posix.fstat(run.root_fd)
+    info = fs.fstat(run.root_fd)
     if [info.st_dev, info.st_ino] != recorded:
         raise StepFailure(
             "root-left", "init is no longer in the container's root, and the container has no private mount namespace", pointer="/root"

@@ -54,7 +54,7 @@ def external(entry: Entry, _run: HostRun) -> list[External]:
 def clone(source: External, _run: HostRun, around: str | None = None) -> int:
     """-> fd of a detached mount of the source, or of the mount that contains it."""
     tree = mount.clone(around or source["source"], flags=c.AT_SYMLINK_NOFOLLOW)
-    if fs.char_device(posix.stat(NULL)) != NULL_DEVICE:
+    if fs.char_device(fs.stat(NULL)) != NULL_DEVICE:
         posix.close(tree)
         words = "the host's /dev/null is not the null device (c 1:3)"
         raise StepFailure("bad-null-device", words, "restore.mounts", "host", source["pointer"], path=around or NULL)

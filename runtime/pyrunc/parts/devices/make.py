@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyrunc.linux._syscalls import Stat
     from pyrunc.parts.devices.live import Live
     from pyrunc.parts.devices.plan import Device, Entry
     from pyrunc.parts.sides import HostRun, InitRun
@@ -87,7 +88,7 @@ def make_at(node: Device, entry: Entry | Live, run: InitRun, is_own: Callable[[i
         posix.close(fd)
 
 
-def _found(root_fd: int, folder: str, name: str) -> posix.stat_result | None:
+def _found(root_fd: int, folder: str, name: str) -> Stat | None:
     """stat of the existing entry, following links of the image; None if there is none, or its directory does not exist."""
     try:
         fd = paths.resolve(root_fd, folder, posix.O_PATH | posix.O_DIRECTORY)
@@ -134,7 +135,7 @@ def _make(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRu
         ) from None  # fmt: skip
 
 
-def look(folder: int, name: str) -> posix.stat_result | None:
+def look(folder: int, name: str) -> Stat | None:
     """lstat of the entry, or None if it does not exist."""
     try:
         return fs.stat(name, dir_fd=folder)
@@ -142,7 +143,7 @@ def look(folder: int, name: str) -> posix.stat_result | None:
         return None
 
 
-def is_device(found: posix.stat_result, node: Device) -> bool:
+def is_device(found: Stat, node: Device) -> bool:
     """Compares type and numbers. Files and pipes have no numbers, so the type comes first."""
     if found.st_mode & c.S_IFMT != TYPES[node["type"]]:
         return False

@@ -29,7 +29,7 @@ def copy(source: int, top: int, words: list[str]) -> None:
     umask = posix.umask(0)
     seen: dict[tuple[int, int], str] = {}
     try:
-        info = fs.fstat(source)
+        info = fs.fstat_times(source)
         given = {word.partition("=")[0] for word in words}
         fs.fchown(base, -1 if "uid" in given else info.st_uid, -1 if "gid" in given else info.st_gid)
         _attributes(source, base)
@@ -37,7 +37,7 @@ def copy(source: int, top: int, words: list[str]) -> None:
             here, there, names, prefix = stack[-1]
             name = next(names, None)
             if name is None:
-                _times(there, fs.fstat(here))
+                _times(there, fs.fstat_times(here))
                 fs.close(*stack.pop()[:2])
                 continue
             below = _entry(here, there, name, prefix + name, base, seen)
@@ -62,7 +62,7 @@ def _entry(here: int, there: int, name: str, path: str, base: int, seen: dict[tu
         e.filename = path
         raise
     try:
-        info = fs.fstat(node)
+        info = fs.fstat_times(node)
         kind = info.st_mode & c.S_IFMT
         if kind == c.S_IFDIR:
             return _directory(here, there, name, info)
@@ -126,7 +126,7 @@ def _file(here: int, there: int, name: str, info: posix.stat_result) -> None:
 def _open_same(here: int, name: str, flags: int, info: posix.stat_result) -> int:
     """Opens an entry for reading, after checking that it is still the same one."""
     fd = fs.open(name, flags | posix.O_NOFOLLOW, dir_fd=here)
-    now = fs.fstat(fd)
+    now = fs.fstat_times(fd)
     if (now.st_dev, now.st_ino) != (info.st_dev, info.st_ino):
         posix.close(fd)
         raise fs.failure(errno.ESTALE, "openat", name)

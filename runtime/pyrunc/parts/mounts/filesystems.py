@@ -11,8 +11,8 @@ import posix
 
 from pyrunc.errors import CallError
 from pyrunc.fileio import fsencode
+from pyrunc.linux import _syscalls, fs, mount, paths
 from pyrunc.linux import constants as c
-from pyrunc.linux import fs, mount, paths
 from pyrunc.parts.mounts import bind, copyup, mountpoint, options
 from pyrunc.parts.mounts.plan import PAGE
 
@@ -123,8 +123,8 @@ def make(item: Item, run: InitRun, target: int, fstype: str, source: str, flags:
 def _must_show(top: int, pid_ns: int) -> None:
     """Fails unless the mount is a procfs of that pid namespace: the context may come from a process that others could take over."""
     try:
-        shown = mount.magic(top) == c.PROC_SUPER_MAGIC and posix.stat("1/ns/pid", dir_fd=top)
-        wanted = posix.fstat(pid_ns)
+        shown = mount.magic(top) == c.PROC_SUPER_MAGIC and _syscalls.fstatat(top, "1/ns/pid", 0)
+        wanted = fs.fstat(pid_ns)
         if not shown or (shown.st_dev, shown.st_ino) != (wanted.st_dev, wanted.st_ino):
             raise fs.failure(errno.EPERM, "fsmount", "/proc")
     except BaseException:
