@@ -188,21 +188,30 @@ static struct block *cut(size_t size)
     return made;
 }
 
+static __attribute__((noinline)) void *take_large(size_t wanted)
+{
+    char *block = wanted <= PY_SSIZE_T_MAX ? __wrap_malloc(UNIT + wanted) : NULL;
+    if (block)
+        head(block + UNIT)->size = 0;
+    return block ? block + UNIT : NULL;
+}
+
+static __attribute__((noinline)) void *take_new(size_t size)
+{
+    struct block *found = cut(size);
+    return found ? (char *)found + HEADER : NULL;
+}
+
 static void *take(void *Py_UNUSED(context), size_t wanted)
 {
     size_t size = (HEADER + wanted + UNIT - 1) / UNIT * UNIT;
-    if (wanted > LARGE && (region == regions || wanted > LARGE_CODE)) {
-        char *block = wanted <= PY_SSIZE_T_MAX ? __wrap_malloc(UNIT + wanted) : NULL;
-        if (block)
-            head(block + UNIT)->size = 0;
-        return block ? block + UNIT : NULL;
-    }
+    if (wanted > LARGE && (region == regions || wanted > LARGE_CODE))
+        return take_large(wanted);
     struct block *found = region == regions ? waiting[size / UNIT] : NULL;
-    if (found)
-        waiting[size / UNIT] = found->next;
-    else
-        found = cut(size);
-    return found ? (char *)found + HEADER : NULL;
+    if (!found)
+        return take_new(size);
+    waiting[size / UNIT] = found->next;
+    return (char *)found + HEADER;
 }
 
 static void *take_cleared(void *context, size_t count, size_t size)
@@ -216,19 +225,21 @@ static void *take_cleared(void *context, size_t count, size_t size)
  * data of a running command may be put there. */
 static void give_back(void *Py_UNUSED(context), void *data)
 {
-    struct block *block = data ? head(data) : NULL;
-    if (!block || (!is_recording && is_recorded(block)))
+    if (!data)
         return;
-    if (block->size == 0) {
+    struct block *block = head(data);
+    if (is_recording) {
+        if (block->size) /* its contents must not end up in the executable */
+            memset(data, 0, block->size - HEADER);
+    } else if (is_recorded(block))
+        return;
+    size_t size = block->size;
+    if (size - 1 < HEADER + LARGE) {
+        block->next = waiting[size / UNIT];
+        waiting[size / UNIT] = block;
+    } else if (!size)
         __wrap_free((char *)data - UNIT);
-        return;
-    }
-    if (is_recording) /* its contents must not end up in the executable */
-        memset(data, 0, block->size - HEADER);
-    if (block->size > HEADER + LARGE) /* large code is too rare to be worth a list */
-        return;
-    block->next = waiting[block->size / UNIT];
-    waiting[block->size / UNIT] = block;
+    /* large code is too rare to be worth a list */
 }
 
 static void *resize(void *context, void *data, size_t wanted)

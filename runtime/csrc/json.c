@@ -17,22 +17,26 @@ struct text {
 /* 1: written. 0: left to Python (a lone surrogate, a float, a key that is not a str, too deep). -1: an exception is set. */
 static int write_value(struct text *out, PyObject *value, int depth, const char *between);
 
-static char *more(struct text *out, size_t size)
+static int grow(struct text *out, size_t size)
 {
-    if (out->room - out->size < size) {
-        size_t room = out->room + out->room / 2 + size;
-        char *start = PyMem_Realloc(out->start, room);
-        if (!start) {
-            PyErr_NoMemory();
-            return NULL;
-        }
-        out->start = start;
-        out->room = room;
+    size_t room = out->room + out->room / 2 + size;
+    char *start = PyMem_Realloc(out->start, room);
+    if (!start) {
+        PyErr_NoMemory();
+        return 0;
     }
-    return out->start + out->size;
+    out->start = start;
+    out->room = room;
+    return 1;
 }
 
-static int put(struct text *out, const char *data, size_t size)
+/* Where `size` bytes can be written, or NULL. */
+static inline char *more(struct text *out, size_t size)
+{
+    return out->room - out->size >= size || grow(out, size) ? out->start + out->size : NULL;
+}
+
+static inline int put(struct text *out, const char *data, size_t size)
 {
     char *at = more(out, size);
     if (!at)
@@ -45,54 +49,76 @@ static int put(struct text *out, const char *data, size_t size)
 #define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
 
 /* Whether eight bytes can be written as they are: no control character, no `"`, no `\`. No for some that could, after one that can't. */
-static int is_plain(const char *at)
+static inline int is_plain_word(uint64_t word)
 {
-    uint64_t word, quote, slash;
-    memcpy(&word, at, sizeof word);
-    quote = word ^ EACH('"');
-    slash = word ^ EACH('\\');
+    uint64_t quote = word ^ EACH('"'), slash = word ^ EACH('\\');
     return !((((word - EACH(' ')) & ~word) | ((quote - EACH(1)) & ~quote) | ((slash - EACH(1)) & ~slash)) & EACH(0x80));
+}
+
+static inline uint64_t word_at(const char *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+/* The same for a whole string: by eights, of which the last ones may overlap. A short one is filled up with blanks. */
+static int is_plain(const char *text, size_t size)
+{
+    if (size < sizeof(uint64_t)) {
+        uint64_t word = EACH(' ');
+        memcpy(&word, text, size);
+        return is_plain_word(word);
+    }
+    for (size_t i = 0; i + sizeof(uint64_t) < size; i += sizeof(uint64_t))
+        if (!is_plain_word(word_at(text + i)))
+            return 0;
+    return is_plain_word(word_at(text + size - sizeof(uint64_t)));
+}
+
+/* One character in at most six bytes -> where the next one goes. */
+static char *escaped(char *at, unsigned char c)
+{
+    static const char names[] = "btn?fr", digits[] = "0123456789abcdef"; /* \b to \r */
+    if (c >= ' ' && c != '"' && c != '\\') {
+        *at++ = (char)c;
+        return at;
+    }
+    *at++ = '\\';
+    if (c >= ' ')
+        *at++ = (char)c;
+    else if (c >= '\b' && c <= '\r' && c != '\v')
+        *at++ = names[c - '\b'];
+    else {
+        memcpy(at, "u00", 3);
+        at[3] = digits[c >> 4];
+        at[4] = digits[c & 15];
+        at += 5;
+    }
+    return at;
 }
 
 static int write_string(struct text *out, PyObject *value)
 {
-    static const char names[] = "btn?fr", digits[] = "0123456789abcdef"; /* \b to \r */
-    Py_ssize_t size;
-    const char *text = PyUnicode_AsUTF8AndSize(value, &size);
+    Py_ssize_t length;
+    const char *text = PyUnicode_AsUTF8AndSize(value, &length);
     if (!text) {
         if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
             return -1;
         PyErr_Clear();
         return 0;
     }
-    char *at = more(out, 6 * (size_t)size + 2), *start = at;
+    size_t size = (size_t)length;
+    char *at = more(out, 6 * size + 2), *start = at;
     if (!at)
         return -1;
     *at++ = '"';
-    for (Py_ssize_t i = 0; i < size;) {
-        if (size - i >= (Py_ssize_t)sizeof(uint64_t) && is_plain(text + i)) {
-            memcpy(at, text + i, sizeof(uint64_t));
-            at += sizeof(uint64_t);
-            i += sizeof(uint64_t);
-            continue;
-        }
-        unsigned char c = (unsigned char)text[i++];
-        if (c >= ' ' && c != '"' && c != '\\') {
-            *at++ = (char)c;
-            continue;
-        }
-        *at++ = '\\';
-        if (c >= ' ')
-            *at++ = (char)c;
-        else if (c >= '\b' && c <= '\r' && c != '\v')
-            *at++ = names[c - '\b'];
-        else {
-            memcpy(at, "u00", 3);
-            at[3] = digits[c >> 4];
-            at[4] = digits[c & 15];
-            at += 5;
-        }
-    }
+    if (is_plain(text, size)) {
+        memcpy(at, text, size);
+        at += size;
+    } else
+        for (size_t i = 0; i < size; i++)
+            at = escaped(at, (unsigned char)text[i]);
     *at++ = '"';
     out->size += (size_t)(at - start);
     return 1;

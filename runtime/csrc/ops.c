@@ -129,8 +129,11 @@ static int parse_op(struct plan *plan, struct op *op, PyObject *item)
         return -1;
     }
     PyObject *name = PyTuple_GetItem(item, 0);
+    const char *text = PyUnicode_AsUTF8AndSize(name, NULL); /* made once and kept: comparing the str with each name takes longer */
+    if (!text)
+        return -1;
     for (op->code = 0; op->code < OP_COUNT; op->code++)
-        if (!PyUnicode_CompareWithASCIIString(name, table[op->code].name))
+        if (!strcmp(text, table[op->code].name))
             break;
     if (op->code == OP_COUNT) {
         PyErr_Format(PyExc_ValueError, "no such operation: %R", name);
