@@ -92,6 +92,10 @@ class Run:
         self.records.append((key, value))
         self.state_dir.state[key] = value
 
+    def record_all(self, values: dict[str, Json]) -> None:
+        for key, value in values.items():
+            self.record(key, value)
+
 
 class Files:
     """A fake of cgroup.group.Group (hence the casts) with a dictionary of files. `refuse`: {(name, value): errno} or {name: errno}; each entry is

@@ -19,7 +19,7 @@ from errno import EAGAIN, EEXIST, EISDIR, ELOOP, ENOENT, ENOSPC, ENOTDIR, EPERM
 from pyrunc import fileio, jsonio
 from pyrunc.errors import CALLER_TEXT, Refusal, StateError, UsageError, errno_text, quote
 from pyrunc.linux import _syscalls, jsonbytes, pidfd
-from pyrunc.linux.constants import RESOLVE_NO_SYMLINKS
+from pyrunc.linux.constants import AT_FDCWD, AT_SYMLINK_NOFOLLOW, RESOLVE_NO_SYMLINKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def absolute(path: str) -> str:
 
 def _make_root(path: str, sticky: bool) -> None:
     try:
-        posix.stat(path)
+        _syscalls.fstatat(AT_FDCWD, path, 0)
         return  # nearly always
     except OSError:
         done = ""
@@ -131,7 +131,7 @@ def _open_root(path: str) -> int:
         if e.errno == ENOENT:
             return -1
         raise UsageError("state-root", "cannot open the state root %s: %s" % (quote(path), errno_text(e.errno)), None, "root") from None
-    info = posix.fstat(fd)
+    info = _syscalls.fstat(fd)
     if info.st_uid != posix.geteuid() or info.st_mode & 0o022:
         posix.close(fd)
         raise UsageError(
@@ -151,6 +151,7 @@ class StateDir:
         self.state: State = {}
         self.locked = False
         self._log_fd = -1
+        self._log_size = 0  # of the log after our last line
 
     # -- files ----------------------------------------------------------------------------------------------------
 
@@ -193,12 +194,14 @@ class StateDir:
         if self._log_fd < 0:
             flags = posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | posix.O_CLOEXEC | posix.O_NOFOLLOW
             self._log_fd = posix.open("state.json", flags, 0o600, dir_fd=self.fd)
-            if posix.fstat(self._log_fd).st_size > LOG_LIMIT:
+            self._log_size = _syscalls.fstat(self._log_fd).st_size
+            if self._log_size > LOG_LIMIT:
                 self.close_log()
                 self.write("state.json", line)
                 return
         if posix.write(self._log_fd, line) != len(line):
             raise OSError(ENOSPC, "No space left on device", "state.json")
+        self._log_size += len(line)
 
     def close_log(self) -> None:
         if self._log_fd >= 0:
@@ -207,7 +210,11 @@ class StateDir:
 
     def record(self, key: str, value: Any) -> None:
         """Records a value in the state, which is on disk before the next step: what a killed create leaves behind can then be undone."""
-        self.state[key] = value  # type: ignore[literal-required]  # callers name a key of State
+        self.record_all({key: value})
+
+    def record_all(self, values: Mapping[str, Any]) -> None:
+        """Records several values at once."""
+        self.state.update(values)  # type: ignore[typeddict-item]  # callers name keys of State
         self.save()
 
     def note(self, key: str) -> Any:
@@ -229,9 +236,10 @@ class StateDir:
         hint = "delete --force removes the container"
         try:
             data = self.read(name)
-            if without:
-                beginnings = tuple([b',"%s":' % key.encode() for key in without])
-                data = b"\n".join([line for line in data.split(b"\n") if not line.startswith(beginnings)])
+            for key in without:
+                start = data.find(b'\n,"%s":' % key.encode())
+                if start >= 0:
+                    data = data[:start] + data[data.find(b"\n", start + 1) :]
             found = jsonio.loads(data, ours=True)
         except OSError as e:
             raise StateError("unreadable-state", "cannot read %s/%s: %s" % (self.path, name, _text(e)), self.id, hint=hint) from None
@@ -264,6 +272,18 @@ class StateDir:
         self.state = state
         return self
 
+    def refresh(self) -> StateDir:
+        """Like load(), for the command that has written the state: it is not read if nobody has written since, which the size of the log
+        shows. Another command appends to it or replaces it."""
+        if self._log_fd >= 0:
+            try:
+                here, ours = _syscalls.fstatat(self.fd, "state.json", AT_SYMLINK_NOFOLLOW), _syscalls.fstat(self._log_fd)
+            except OSError:
+                return self.load()
+            if (here.st_ino, here.st_dev, here.st_size) == (ours.st_ino, ours.st_dev, self._log_size):
+                return self
+        return self.load()
+
     def must_be_ours(self) -> None:
         """For a directory without a readable state. StateError if it belongs to another runtime: create writes the plan first, so our
         directories contain the plan or are empty."""
@@ -295,10 +315,10 @@ class StateDir:
             time.sleep(0.005)
         self.locked = True
         try:  # the directory may have been removed and created again while we waited
-            here = posix.stat(self.path, follow_symlinks=False)
+            here = _syscalls.fstatat(AT_FDCWD, self.path, AT_SYMLINK_NOFOLLOW)
         except OSError:
             here = None
-        mine = posix.fstat(self.fd)
+        mine = _syscalls.fstat(self.fd)
         if here is None or (here.st_ino, here.st_dev) != (mine.st_ino, mine.st_dev):
             raise StateError("unknown-container", CALLER_TEXT["unknown"], self.id)
         return self
@@ -306,7 +326,7 @@ class StateDir:
     def holder(self) -> int | None:
         """Pid of the process that holds the lock, or None, from proc_locks(5). The inode there must be that of this directory. The device is
         not compared, because it differs on some file systems; instead the process must have the directory open."""
-        here = posix.fstat(self.fd)
+        here = _syscalls.fstat(self.fd)
         try:
             lines = fileio.fsdecode(fileio.read_file("/proc/locks", 16 << 20)).split("\n")
         except OSError:

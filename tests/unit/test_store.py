@@ -132,6 +132,20 @@ def test_a_long_log_is_started_again(state_dir):
     assert read(state_dir)["annotations"] == state_dir.state["annotations"]
 
 
+def test_refresh_reads_what_others_have_written(state_dir):
+    state_dir.save()
+    state_dir.state["status"] = "ours"
+    assert state_dir.refresh().state["status"] == "ours"  # nobody has written: nothing is read
+    other = store.open_state_dir(os.path.dirname(state_dir.path), "one").load()
+    other.record("pid", 78)
+    assert (state_dir.refresh().state["pid"], state_dir.state["status"]) == (78, STATE["status"])
+    state_dir.save()
+    other.write("state.json", open(log(state_dir), "rb").read())  # replaced by one of the same size
+    state_dir.state["status"] = "ours"
+    assert state_dir.refresh().state["status"] == STATE["status"]
+    other.close()
+
+
 def test_whole(state_dir):
     """Logs that end with a line written by save(), which `list -q` need not parse. load() handles all others."""
     root = os.path.dirname(state_dir.path)

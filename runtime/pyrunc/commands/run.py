@@ -62,7 +62,7 @@ def _finish(run: Run, status: int, options: Options) -> None:
     """Deletes the container, or records its exit status for `wait`. It may have been deleted by another command in the meantime."""
     state_dir = run.stored
     try:
-        state_dir.lock().load()  # others may have changed the state
+        state_dir.lock().refresh()  # others may have changed the state
     except StateError as e:
         if e.reason == "unknown-container":
             return

@@ -14,7 +14,7 @@ from _signal import SIGCHLD, SIGSYS
 from pyrunc import log, trace
 from pyrunc.cgroup import attach as cgroup_attach
 from pyrunc.engine import child, foreground, handshake, host, planner, signals, status, steps
-from pyrunc.engine.order import EXEC, ONLY_CREATE
+from pyrunc.engine.order import EXEC, NOT_PLANS_OF_EXEC, ONLY_CREATE
 from pyrunc.engine.run import ExecRun
 from pyrunc.errors import CALLER_TEXT, CallError, StateError, StepFailure, errno_text
 from pyrunc.linux import _syscalls, fs, ns, pidfd, tty
@@ -56,7 +56,7 @@ def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any]
         merged["user"] = {**merged.get("user", {}), "umask": umask}
     config["process"] = merged
     # where the mount namespace is the container's own, joining it is enough, and nothing has to be known of the root
-    stored = state_dir.plan(ONLY_CREATE if state_dir.state.get("root") else (*ONLY_CREATE, "root"))
+    stored = state_dir.plan(NOT_PLANS_OF_EXEC if state_dir.state.get("root") else (*NOT_PLANS_OF_EXEC, "root"))
     root = state_dir.path.rpartition("/")[0]
     receiver = (
         planner.module("seccomp").listener_of(stored) if "seccomp" in stored else None
@@ -130,7 +130,7 @@ def namespace_of(state: State, kind: str) -> int:
     it, as init may have moved. The caller checks that init is still running after opening all of them."""
     fd = fs.open("/proc/%d/ns/%s" % (state["pid"], ns.FILES[kind]), posix.O_RDONLY)  # in our own procfs, so it is a namespace
     recorded = state.get("namespaces")
-    if recorded is None or kind not in recorded or posix.fstat(fd).st_ino == recorded[kind]:
+    if recorded is None or kind not in recorded or fs.fstat(fd).st_ino == recorded[kind]:
         return fd
     return _left(state, kind, recorded[kind], fd)
 
@@ -238,7 +238,10 @@ def _spawn(
             try:
                 run.pid, run.pidfd = _syscalls.spawn(0, cgroup_fd, *words, **more)
             except CallError as e:
-                if cgroup_fd < 0 or not cgroup_attach.may_attach(e, run):
+                if cgroup_fd < 0:
+                    raise
+                run.plans = {**run.container.plan(ONLY_CREATE), **run.plans}
+                if not cgroup_attach.may_attach(e, run):
                     raise
                 run.attach_to = cgroup_fd  # while it waits at op_sync
                 run.pid, run.pidfd = _syscalls.spawn(0, -1, *words, **more)

@@ -212,4 +212,5 @@ RESTORE = (
 
 # Parts whose plans no later command uses: exec and delete do not read them. And sections of the config that exec does not need.
 ONLY_CREATE = ("mounts", "devices", "paths", "sysctls", "netdevs")
+NOT_PLANS_OF_EXEC = (*ONLY_CREATE, "cgroups", "resources")  # the last two: only if the process may not enter the cgroup
 NOT_OF_EXEC = ("mounts", "hooks", "root", "hostname", "domainname")

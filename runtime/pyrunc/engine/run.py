@@ -133,6 +133,11 @@ class Run:
         if self.state_dir is not None:
             self.state_dir.record(key, value)
 
+    def record_all(self, values: Mapping[str, Any]) -> None:
+        """Records several values at once."""
+        if self.state_dir is not None:
+            self.state_dir.record_all(values)
+
     def state(self, status: str, pid: int | None) -> dict[str, Any]:
         """The state document that hooks get (runtime-spec, runtime.md#state)."""
         found: dict[str, Any] = self._documents.for_hooks(self.id, status, pid, self.bundle, self.annotations)

@@ -185,8 +185,7 @@ def host_make(entry: Entry, run: HostRun) -> None:
         existed = {key: count for key, (count, _fd) in seen.items()}
         _check_unused(entry, existed)
         record: Any = {"mounts": entry["mounts"], "existed": existed, "inodes": {}}  # without paths, which have a separate key
-        run.record("cgroup_paths", entry["paths"])
-        run.record("cgroups", record)
+        run.record_all({"cgroup_paths": entry["paths"], "cgroups": record})
         paths = _make_all(entry, run, record, seen)
     finally:
         for _count, fd in seen.values():
