@@ -59,5 +59,5 @@ def begin() -> None:
 
 def kept() -> list[list[Any]]:
     """[[nanoseconds since the first stamp, length, side, name]], for the state document."""
-    first = min(stamp[0] for stamp in _stamps) if _stamps else 0
+    first = min(_stamps)[0] if _stamps else 0
     return [[began - first, ended - began, side, name] for began, ended, side, name in _stamps]

@@ -26,6 +26,7 @@ V1_CONTROLLERS = (
     "misc",
     "name=systemd",
 )  # fmt: skip
+_KNOWN = frozenset(V1_CONTROLLERS)
 
 
 class Layout:
@@ -87,8 +88,10 @@ def _mounts(mountinfo: str) -> tuple[dict[str, Mount], Mount | None]:
     unified: Mount | None = None
     usual = " %s" % ROOT in mountinfo
     for line in mountinfo.split("\n"):
-        head, dash, tail = line.partition(" - ")
-        if not dash or not tail.startswith("cgroup"):
+        if " - cgroup" not in line:  # most lines: splitting each one would take longer
+            continue
+        head, _dash, tail = line.partition(" - ")
+        if not tail.startswith("cgroup"):
             continue
         fields = head.split(" ")
         kind, _source, options = tail.split(" ", 2)
@@ -99,7 +102,7 @@ def _mounts(mountinfo: str) -> tuple[dict[str, Mount], Mount | None]:
             unified = _better(unified, found)
         elif kind == "cgroup":
             for key in options.split(","):
-                if key in V1_CONTROLLERS:
+                if key in _KNOWN:
                     v1[key] = _better(v1.get(key), found)
     return v1, unified
 

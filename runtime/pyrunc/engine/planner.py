@@ -70,9 +70,12 @@ DEFAULTS: Options = {
 }  # fmt: skip
 
 
+_MODULES = {row[0]: "pyrunc.parts." + row[0] for row in PARTS}  # joining and hashing the name takes longer than finding it
+
+
 def module(part: str) -> Any:
     """The module of a part, imported on first use."""
-    name = "pyrunc.parts." + part
+    name = _MODULES.get(part) or "pyrunc.parts." + part
     found = sys.modules.get(name)
     if found is None:
         __import__(name)
@@ -101,8 +104,9 @@ def nodes(config: Json, only: Collection[str] | None = None) -> Iterator[tuple[s
         for key in keys:
             value = value.get(key) if type(value) is dict else None
         holders[holder] = value if type(value) is dict else {}
+    chosen = None if only is None else frozenset(only)
     for part, always, wanted in _WANTED:
-        if only is not None and part not in only:
+        if chosen is not None and part not in chosen:
             continue
         node = {}
         for pointer, holder, key in wanted:

@@ -43,7 +43,8 @@ def call(part: str, verb: str, side: str, entry: Any, run: Run | None, *extra: A
     step = part + "." + verb
     began = trace.now()
     try:
-        return getattr(planner.module(part), verb)(entry, run, *extra)
+        found = getattr(planner.module(part), verb)
+        return found(entry, run, *extra) if extra else found(entry, run)
     except OSError as e:
         raise StepFailure.from_oserror(e, step, side, FIRST_KEY.get(part)) from e
     except MemoryError as e:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 
-def table(text: str) -> list[tuple[str, str, str, str, str]]:
-    """-> [(device, root, mount point, type, options of the file system)], in the order of the table."""
+def table(text: str, wanted: str = "") -> list[tuple[str, str, str, str, str]]:
+    """-> [(device, root, mount point, type, options of the file system)], in the order of the table. wanted: only types that begin with
+    this; finding those is much faster than splitting every line."""
     found = []
+    mark = " - " + wanted
     for line in text.split("\n"):
-        head, dash, tail = line.partition(" - ")
-        if dash:
+        if mark not in line:
+            continue
+        head, _dash, tail = line.partition(" - ")
+        if tail.startswith(wanted):
             fields = head.split(" ")
             kind, _source, settings = tail.split(" ", 2)
             if "\\" in head:

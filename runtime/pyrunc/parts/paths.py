@@ -64,13 +64,14 @@ def _checked(given: list[str], pointer: str) -> list[Covered]:
     found: dict[str, str] = {}
     for index, path in enumerate(given):
         at = "%s/%d" % (pointer, index)
-        if path[:1] != "/" or ".." in path.split("/") or "\0" in path:
+        if path[:1] != "/" or "\0" in path or ("/.." in path and ".." in path.split("/")):
             raise Refusal("bad-path", '"%s" must be an absolute path without ..' % quote(path), at)
-        if paths.clean(path) == "/":
+        clean = paths.clean(path)
+        if clean == "/":
             raise Refusal(
                 "root-itself", "the root itself cannot be masked or made read-only here", at, "for a read-only root set /root/readonly"
             )
-        found.setdefault(paths.clean(path), at)
+        found.setdefault(clean, at)
     return [[path, at] for path, at in found.items()]
 
 

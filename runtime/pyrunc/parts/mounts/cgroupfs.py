@@ -48,7 +48,7 @@ def mount_all(item: Item, entry: Entry, run: InitRun) -> None:
 def _hierarchies(run: InitRun) -> list[Hierarchy]:
     """[(name of its directory, keys, mount point, root)] of the v1 hierarchies, without duplicates."""
     found, seen = [], set()
-    for device, root, point, kind, settings in mountinfo.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT))):
+    for device, root, point, kind, settings in mountinfo.table(fileio.fsdecode(run.proc.read("self/mountinfo", TABLE_LIMIT)), "cgroup"):
         if kind != "cgroup" or device in seen:
             continue
         seen.add(device)

@@ -136,13 +136,18 @@ def parse(words: Sequence[str]) -> Parsed:
     extensions       words of EXTENSIONS, and idmap=…, in order
     """
     out: Parsed = {"flags": 0, "clear": 0, "propagation": [], "rec_set": 0, "rec_clr": 0, "data": [], "extensions": []}
+    flags = clear = 0
     for index, word in enumerate(words):
         if not word:  # podman sends empty options
             continue
         if word in FLAGS:
             clears, flag = FLAGS[word]
-            out["flags"] = out["flags"] & ~flag if clears else out["flags"] | flag
-            out["clear"] = out["clear"] | flag if clears else out["clear"] & ~flag
+            if clears:
+                flags &= ~flag
+                clear |= flag
+            else:
+                flags |= flag
+                clear &= ~flag
         elif word in PROPAGATION:
             out["propagation"].append(PROPAGATION[word])
         elif word in RECURSIVE:
@@ -151,6 +156,7 @@ def parse(words: Sequence[str]) -> Parsed:
             out["extensions"].append(word)
         else:
             out["data"].append([word, index])
+    out["flags"], out["clear"] = flags, clear
     return out
 
 
