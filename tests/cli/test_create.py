@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 import harness
+from cli_tools import WITH_HOLES, files_with_holes
 
 GOOD_IDS = ["a", "A.b_c+d-e", "0", "a" * 200, "_x", "+x"]
 BAD_IDS = ["a/b", "../a", "a b", "a\nb", "ä", "a:b", "..", ".", "/", "a\\b", "a%b"]
@@ -265,13 +266,7 @@ def test_preserve_fds(runtime, make_bundle):
     assert done.stdout.split() == ["three", "four", "0", "1", "2", "3", "4"]
 
 
-WITH_HOLES = 'exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<nine 40<forty 41<beyond; exec "$@"'
 SHOW = "cat <&9; cat <&40; ls /proc/1/fd; true"
-
-
-def files_with_holes(path):
-    for name in ("nine", "forty", "beyond"):
-        (path / name).write_text(name + "\n")
 
 
 @pytest.mark.parametrize("create", [False, True])

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 import harness
+from cli_tools import WITH_HOLES, files_with_holes, mapped
 
 PROCESS = {"args": ["/bin/true"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
 
@@ -320,11 +321,10 @@ def test_exec_preserve_fds_with_holes(runtime, live, tmp_path):
     """Two of the descriptors from 3 to 40 are open; a higher one is not passed on."""
     if runtime.name == "runc":
         pytest.skip("runc fails if one of them is closed")
-    for name in ("nine", "forty", "beyond"):
-        (tmp_path / name).write_text(name + "\n")
+    files_with_holes(tmp_path)
     argv = runtime.argv("exec", "--preserve-fds", "38", live, "/bin/sh", "-c", "cat <&9; cat <&40; ls /proc/$$/fd; true")
     done = subprocess.run(
-        ["/bin/bash", "-c", 'exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<nine 40<forty 41<beyond; exec "$@"', "bash", *argv],
+        ["/bin/bash", "-c", WITH_HOLES, "bash", *argv],
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -333,29 +333,15 @@ def test_exec_preserve_fds_with_holes(runtime, live, tmp_path):
     assert (done.returncode, done.stdout.split()) == (0, ["nine", "forty", "0", "1", "2", "40", "9"]), done
 
 
-def mapped(make_bundle, first, joined=None):
-    """A bundle with a user namespace whose ids start at `first`; joined: {type: path} of namespaces that it joins."""
-    kinds = ("user", "pid", "network", "ipc", "uts", "mount")
-    maps = [{"containerID": 0, "hostID": first, "size": 65536}]
-    namespaces = [{"type": kind, **({"path": joined[kind]} if joined and kind in joined else {})} for kind in kinds]
-    changes = {"/linux/uidMappings": maps, "/linux/gidMappings": maps, "/linux/namespaces": namespaces, "/hostname": harness.ABSENT}
-    if joined and "network" in joined:
-        changes["/mounts/4"] = harness.ABSENT  # sysfs shows devices of the network namespace, and needs its user namespace
-    bundle = make_bundle(changes, args=harness.WAIT_FOR_TERM)
-    os.chmod(bundle.path, 0o755)
-    subprocess.run(["chown", "-R", "%d:%d" % (first, first), bundle.rootfs], check=True)
-    return bundle
-
-
 @pytest.mark.parametrize("kinds", [("ipc",), ("uts", "network"), ("ipc", "uts", "network")])
 def test_exec_where_a_namespace_belongs_to_another_user_namespace(runtime, make_bundle, kinds):
     """A container with its own user namespace has joined namespaces of a container in another one: exec joins all of them again."""
     if runtime.name == "runc":
         pytest.skip("runc before 1.3 joins the user namespace first, and then has no permission to join the others")
     files = {"ipc": "ipc", "uts": "uts", "network": "net"}
-    owner = runtime.started(mapped(make_bundle, 100000))
+    owner = runtime.started(mapped(make_bundle))
     pid = runtime.state(owner)["pid"]
-    id = runtime.started(mapped(make_bundle, 200000, {kind: "/proc/%d/ns/%s" % (pid, files[kind]) for kind in kinds}))
+    id = runtime.started(mapped(make_bundle, first=200000, joined={kind: "/proc/%d/ns/%s" % (pid, files[kind]) for kind in kinds}))
     names = " ".join("/proc/self/ns/" + name for name in ("user", *files.values()))
     found = runtime.ok("exec", id, "/bin/sh", "-c", "for f in %s; do readlink $f; done; id -u" % names).out.split()
     assert found.pop() == "0"

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 import harness
+from cli_tools import mapped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from harness import Json, MakeBundle, Runtime
 
-    from harness import Bundle, Json, MakeBundle, Runtime
-
-KINDS = ("pid", "network", "ipc", "uts", "mount", "user")
 FIRST = 100000
-MAPS = [{"containerID": 0, "hostID": FIRST, "size": 65536}]
-
-
-def mapped(make_bundle: MakeBundle, changes: Json, args: Sequence[str], path: str | None = None) -> Bundle:
-    """A bundle with a user namespace: a new one, or the one at `path`."""
-    spaces = [{"type": kind, **({"path": path} if kind == "user" and path else {})} for kind in KINDS]
-    maps = {} if path else {"/linux/uidMappings": MAPS, "/linux/gidMappings": MAPS}
-    bundle = make_bundle({"/linux/namespaces": spaces, **maps, **changes}, args=args)
-    os.chmod(bundle.path, 0o755)
-    subprocess.run(["chown", "-R", "%d:%d" % (FIRST, FIRST), bundle.rootfs], check=True)
-    return bundle
 
 
 def test_root_in_a_user_namespace_that_is_joined(runtime: Runtime, make_bundle: MakeBundle) -> None:
     """runc 1.2.1: the setup runs as root of that namespace, so the files that it creates belong to that user."""
-    owner = runtime.started(mapped(make_bundle, {}, harness.WAIT_FOR_TERM))
+    owner = runtime.started(mapped(make_bundle))
     path = "/proc/%d/ns/user" % runtime.state(owner)["pid"]
     changes = {"/process/cwd": "/made/by/the/runtime"}
-    bundle = mapped(make_bundle, changes, ["/bin/sh", "-c", "id -u; id -g; stat -c %u:%g ."], path)
+    bundle = mapped(make_bundle, changes, ["/bin/sh", "-c", "id -u; id -g; stat -c %u:%g ."], joined={"user": path})
     result = runtime.run(bundle)
     assert (result.code, result.out) == (0, "0\n0\n0:0\n"), result
     assert os.stat(bundle.rootfs / "made/by").st_uid == FIRST
