@@ -249,7 +249,8 @@ def test_exec_into_an_invalid_cgroup(pyrunc, waiting, text):
         text = "no\nsuch"
     id = pyrunc.started(waiting)
     result = pyrunc.call("exec", "--cgroup", text, id, "/bin/true")
-    assert result.code == 255 and len(result.err.splitlines()) == 1 and "cgroup" in result.err or "controller" in result.err, result
+    assert result.code == 255 and len(result.err.splitlines()) == 1, result
+    assert "cgroup" in result.err or "controller" in result.err, result
     assert pyrunc.status(id) == "running"
 
 

@@ -51,7 +51,7 @@ def test_offsets(kinds):
     after = time.clock_gettime(time.CLOCK_MONOTONIC), time.clock_gettime(time.CLOCK_BOOTTIME)
     assert there["offsets"] == {"monotonic": [DAY, 5], "boottime": [7 * DAY, 0]}
     assert before[0] <= there["monotonic"] - DAY <= after[0] + 1 and before[1] <= there["boottime"] - 7 * DAY <= after[1]
-    assert abs(there["uptime"] - there["boottime"]) < 60 and abs(there["realtime"] - time.time()) < 60
+    assert abs(there["uptime"] - there["boottime"]) < DAY and abs(there["realtime"] - time.time()) < DAY
     assert there["time"] != staged.inode("time"), "and our own clock has not changed"
     with open("/proc/self/timens_offsets") as file:
         assert [line.split()[1:] for line in file] == [["0", "0"], ["0", "0"]]

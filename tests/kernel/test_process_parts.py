@@ -364,6 +364,9 @@ def test_ids_of_our_own_user_namespace_need_no_map():
 # ---- keyring
 
 
+OWN = "_ses.pt%d-" % os.getpid()  # of names of keyrings that only this run uses: others on the machine have keyrings too
+
+
 def joined(name, uid=None, userns=False):
     if uid is not None:
         os.setresuid(uid, uid, uid)
@@ -373,27 +376,29 @@ def joined(name, uid=None, userns=False):
 
 def test_a_new_session_keyring():
     before = _syscalls.keyctl(0, (1 << 32) - 3, 0)
-    kind, uid, _gid, permissions, name = staged.apart(lambda: joined("_ses.t1")).split(";")
-    assert (kind, uid, name) == ("keyring", "0", "_ses.t1")
+    kind, uid, _gid, permissions, name = staged.apart(lambda: joined(OWN + "new")).split(";")
+    assert (kind, uid, name) == ("keyring", "0", OWN + "new")
     assert int(permissions, 16) == 0x3F080000  # others: nothing; the user: search
     assert _syscalls.keyctl(0, (1 << 32) - 3, 0) == before
 
 
 def test_in_a_user_namespace_others_may_search():
-    assert int(staged.apart(lambda: joined("_ses.t2", userns=True)).split(";")[3], 16) & 0xFF == 0x08
+    assert int(staged.apart(lambda: joined(OWN + "userns", userns=True)).split(";")[3], 16) & 0xFF == 0x08
 
 
 def test_a_keyring_that_another_user_created_first():
     """A user of the host creates a keyring with the container's name and lets everyone search it: root would join that one."""
 
+    name = OWN + "taken"
+
     def squat():
         os.setresuid(4321, 4321, 4321)
-        serial = _syscalls.join_session_keyring("_ses.t3")
+        serial = _syscalls.join_session_keyring(name)
         _syscalls.keyctl(5, serial, 0x3F3F3F3F)
 
     def victim():
-        with pytest.raises(StepFailure, match="a session keyring _ses.t3 of uid 4321 exists already"):
-            joined("_ses.t3")
+        with pytest.raises(StepFailure, match="a session keyring %s of uid 4321 exists already" % name):
+            joined(name)
         return True
 
     squatter = staged.child(squat)
@@ -406,7 +411,7 @@ def test_a_keyring_that_another_user_created_first():
 
 def test_keyring_label_is_reset():
     """Without SELinux keycreate accepts no label; it fails before a keyring is created."""
-    run = Run(proc=proc.Proc(), state_dir=SimpleNamespace(state={"keyring": "_ses.t4"}))
+    run = Run(proc=proc.Proc(), state_dir=SimpleNamespace(state={"keyring": OWN + "label"}))
     with pytest.raises(OSError) as caught:
         keyring.init_join({"label": "a:b:c:s0", "userns": False}, run)
     assert caught.value.filename == "/proc/thread-self/attr/keycreate"

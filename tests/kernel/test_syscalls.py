@@ -314,12 +314,14 @@ def test_pidfd_getfd():
 
 
 def test_keyrings():
+    name = "_ses.pt%d-syscalls" % os.getpid()  # only this run uses it
+
     def look():
-        serial = _syscalls.join_session_keyring("_ses.pyrunc-test")
+        serial = _syscalls.join_session_keyring(name)
         found = _syscalls.keyctl(kernel_constants.KEYCTL_GET_KEYRING_ID, kernel_constants.KEY_SPEC_SESSION_KEYRING, 0)
         return serial == found, _syscalls.keyctl_describe(found).rpartition(b";")[2], _syscalls.join_session_keyring(None) > 0
 
-    assert returns((), look) == (True, b"_ses.pyrunc-test", True)
+    assert returns((), look) == (True, name.encode(), True)
     fails_with(errno.EOPNOTSUPP, "keyctl", _syscalls.keyctl, 9999)
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import harness
 from pyrunc.errors import CallError
 from pyrunc.linux import dbus
 
@@ -148,7 +149,7 @@ def bus(tmp_path):
 
 
 def soon():
-    return time.monotonic() + 10
+    return time.monotonic() + harness.WATCHDOG
 
 
 def test_a_call_and_a_signal_that_overtakes_the_reply(bus):

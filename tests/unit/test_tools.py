@@ -337,8 +337,9 @@ def test_report_as_page():
     assert "<td>0.50" in page and "p&lt;1&gt;" in page and "http" not in page
 
 
-def test_report_is_json():
-    assert json.loads(json.dumps(FOUND)) == FOUND
+def test_figures_are_json():
+    figures = measure.figures([3, 1, 2])
+    assert json.loads(json.dumps(figures)) == figures
 
 
 def test_bench_leaves_out_a_runtime_that_fails(tmp_path):
