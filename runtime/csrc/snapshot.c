@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "snapshot.h"
@@ -33,6 +34,8 @@
 #if PY_VERSION_HEX < 0x030c0000
 #error "a snapshot takes Python 3.12 or later"
 #endif
+
+#define STACK (8 << 20) /* the usual limit of a stack */
 
 extern char snapshot_data[], snapshot_data_end[]; /* snapshot.ld */
 
@@ -44,6 +47,21 @@ void snapshot_begin(void)
     heap_record();
 }
 
+/* From Python 3.14 on, the limit of recursion in C is an address on the stack, which is a different one in each process. (The interpreter
+ * would ask the C library, which reads /proc/self/maps.) A quarter of the stack is left for arguments and environment. */
+static void set_stack_limits(uintptr_t here, size_t size)
+{
+#if PY_VERSION_HEX >= 0x030e0000
+    _PyThreadStateImpl *state = (_PyThreadStateImpl *)thread;
+    uintptr_t base = here - size / 4 * 3;
+    state->c_stack_top = here;
+    state->c_stack_hard_limit = here ? base + _PyOS_STACK_MARGIN_BYTES : 0;
+    state->c_stack_soft_limit = here ? base + _PyOS_STACK_MARGIN_BYTES * 2 : 0;
+#else
+    (void)here, (void)size;
+#endif
+}
+
 /* Clears what would differ between builds of the same sources: the address of the stack, and the ids of the thread. A resumed interpreter
  * sets them again, like the child of a fork. */
 static void forget_the_process(void)
@@ -53,6 +71,7 @@ static void forget_the_process(void)
         if (*at == ident)
             *at = 0;
     thread->native_thread_id = 0;
+    set_stack_limits(0, 0);
     memset(thread->datastack_top, 0, (size_t)((char *)thread->datastack_limit - (char *)thread->datastack_top));
 }
 
@@ -149,6 +168,11 @@ void snapshot_resume(void)
 {
     _Py_tss_tstate = thread;
     thread->thread_id = PyThread_get_thread_ident();
+#if PY_VERSION_HEX >= 0x030e0000
+    struct rlimit limit;
+    int is_small = !getrlimit(RLIMIT_STACK, &limit) && limit.rlim_cur < STACK;
+    set_stack_limits((uintptr_t)__builtin_frame_address(0), is_small ? (size_t)limit.rlim_cur : STACK);
+#endif
     PyOS_AfterFork_Child();
     PyThread_tss_set(&_PyRuntime.autoTSSkey, thread);
 }

@@ -268,15 +268,16 @@ def linking(static):
 @pytest.mark.parametrize("by", [[], ["/usr/bin/unshare", "--pid", "--fork"]], ids=["", "another pid"])
 def test_writing_it_again_gives_the_same_file(static, linking, by):
     """Also if the pid of the process that writes it has a single digit."""
-    made = subprocess.run(
-        [*by, COLD], input=linking.training(ROOT / "runtime"), capture_output=True, env={}, cwd="/", timeout=harness.WATCHDOG
-    )
+    practice = b"" if linking.tuning() == "tuning_none" else linking.training(ROOT / "runtime")
+    made = subprocess.run([*by, COLD], input=practice, capture_output=True, env={}, cwd="/", timeout=harness.WATCHDOG)
     assert (made.returncode, made.stderr) == (0, b"")
     assert made.stdout == static.read_bytes()
 
 
 def test_without_training_it_differs_and_works(static, linking, tmp_path):
     """This shows that the training makes the difference, and that nothing depends on it."""
+    if linking.tuning() == "tuning_none":
+        pytest.skip("there is no training for this version of Python")
     made = tmp_path / "untrained"
     with made.open("wb") as file:
         subprocess.run([COLD], stdin=subprocess.DEVNULL, stdout=file, env={}, cwd="/", timeout=harness.WATCHDOG, check=True)
