@@ -20,7 +20,7 @@ mount --bind "$1" "$1"
 for dir in proc sys dev; do mount --rbind "/$dir" "$1/$dir"; done
 mount -t tmpfs tmpfs "$1/run"
 cd "$1"
-pivot_root . old
+/bin/busybox pivot_root . old
 /bin/busybox umount -l /old
 shift
 exec "$@"

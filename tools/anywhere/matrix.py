@@ -61,9 +61,10 @@ mount --bind "$1" "$1"
 mount -t proc proc "$1/proc"
 for dir in sys dev; do mount --rbind "/$dir" "$1/$dir"; done
 for dir in run tmp; do mount -t tmpfs tmpfs "$1/$dir"; done
+mkdir "$1/run/lock"
 cd "$1"
 mkdir -p old
-pivot_root . old
+busybox pivot_root . old
 umount -l /old
 cd /src
 exec sh -c "$2"
