@@ -64,9 +64,10 @@ class Signals:
     def __init__(self) -> None:
         self.fd, self._write_fd = posix.pipe2(posix.O_CLOEXEC | posix.O_NONBLOCK)
         self._before_fd = _signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        asked, change, ignored = _signal.getsignal, _signal.signal, _signal.SIG_IGN
         for number in PASSED_ON:
-            if _signal.getsignal(number) is not _signal.SIG_IGN or number == SIGCHLD:
-                _signal.signal(number, _noted)
+            if asked(number) is not ignored or number == SIGCHLD:
+                change(number, _noted)
 
     def read(self) -> bytes:
         try:

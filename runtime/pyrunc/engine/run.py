@@ -172,3 +172,4 @@ class ExecRun(Run):
         self.joined = False  # pid and pidfd now refer to the process that becomes the program, no longer to the one that joins
         self.init_pid = self.userns_pid = state["pid"]
         self.annotations = state.get("annotations", {})
+        self.kept = self  # a cycle: nothing is freed when the command returns, because _exit(2) is next

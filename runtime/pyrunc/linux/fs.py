@@ -47,7 +47,7 @@ def failure(number: int, call: str, path: str | bytes | None = None) -> CallErro
 
 def open(path: str | bytes, flags: int, mode: int = 0o600, dir_fd: int | None = None) -> int:
     """-> fd, close-on-exec. Callers add O_NOFOLLOW if links may be hostile."""
-    try:  # without _call, as it is the most frequent one
+    try:  # without _call, like others that are frequent: passing on the arguments takes longer than the call
         return posix.open(path, flags | posix.O_CLOEXEC, mode, dir_fd=dir_fd)
     except OSError as e:
         raise CallError.of(e, "openat") from None
@@ -61,16 +61,25 @@ def close(*fds: int | None) -> None:
 
 
 def mkdir(path: str | bytes, mode: int = 0o755, dir_fd: int | None = None) -> None:
-    _call("mkdirat", posix.mkdir, path, mode, dir_fd=dir_fd)
+    try:
+        posix.mkdir(path, mode, dir_fd=dir_fd)
+    except OSError as e:
+        raise CallError.of(e, "mkdirat") from None
 
 
 def mknod(path: str | bytes, mode: int, device: int = 0, dir_fd: int | None = None) -> None:
     """`mode` includes the type bits; `device` is the result of posix.makedev."""
-    _call("mknodat", posix.mknod, path, mode, device, dir_fd=dir_fd)
+    try:
+        posix.mknod(path, mode, device, dir_fd=dir_fd)
+    except OSError as e:
+        raise CallError.of(e, "mknodat") from None
 
 
 def symlink(target: str | bytes, path: str | bytes, dir_fd: int | None = None) -> None:
-    _call("symlinkat", posix.symlink, target, path, dir_fd=dir_fd)
+    try:
+        posix.symlink(target, path, dir_fd=dir_fd)
+    except OSError as e:
+        raise CallError.of(e, "symlinkat") from None
 
 
 def link(old: str | bytes, new: str | bytes, old_dir_fd: int | None = None, new_dir_fd: int | None = None) -> None:

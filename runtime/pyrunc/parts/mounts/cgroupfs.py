@@ -53,7 +53,8 @@ def _hierarchies(run: InitRun) -> list[Hierarchy]:
             continue
         seen.add(device)
         name = point.rpartition("/")[2]
-        found.append((name, [word for word in settings.split(",") if word in name.split(",") or word.startswith("name=")], point, root))
+        names = name.split(",")
+        found.append((name, [word for word in settings.split(",") if word in names or word.startswith("name=")], point, root))
     return found
 
 
