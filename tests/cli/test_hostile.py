@@ -124,7 +124,7 @@ def test_proc_and_sys_must_be_directories(pyrunc, make_bundle, place, target, tm
 
 
 def test_rootfs_of_links(pyrunc, make_bundle, tmp_path):
-    """Every place where a mount point or a node would be created is a link to the host: it is refused or created inside, and the host is unchanged."""
+    """Every path of a mount point or a node is a link to the host: it is refused or created inside, and the host is unchanged."""
     victim = tmp_path / "victim"
     (victim / "dev").mkdir(parents=True)
     (victim / "dev/ptmx").write_text("mine")

@@ -56,7 +56,7 @@ def test_neighbours_never_see_more_than_the_rights_of_the_program(pyrunc, make_b
 
 
 def test_the_waiting_process_becomes_the_program(pyrunc, make_bundle, neighbour):
-    """The pid in the state and in the pid file is that of the process that executes the program: in the namespace, a session leader, in its cgroup."""
+    """The state and the pid file have the pid of the process that executes the program: in the namespace, a session leader, in its cgroup."""
     id = pyrunc.create(make_bundle(sharing(neighbour), args=["/bin/sleep", "1000"]))
     pid = pyrunc.state(id)["pid"]
     assert os.readlink("/proc/%d/ns/pid" % pid) == os.readlink("/proc/%d/ns/pid" % neighbour)
@@ -147,7 +147,7 @@ def hook(path: pathlib.Path, text: str) -> harness.Json:
 
 
 def test_hooks(pyrunc, make_bundle, neighbour, tmp_path):
-    """Hooks before the pivot run outside of the shared namespace, because no process with rights on the host may be visible there; later ones run inside."""
+    """Hooks before the pivot run outside of the shared namespace, where no process with rights on the host may be visible; later ones run inside."""
     bundle = make_bundle(sharing(neighbour))
     inside = bundle.rootfs / "hook"
     for kind in ("prestart", "createRuntime", "createContainer"):

@@ -261,7 +261,7 @@ def test_bind_on_dangling_links_stays_in_the_root(world):
     ],
 )
 def test_flags_of_a_bind(world, options, flags):
-    """Without options the source's flags stay. With any option all are replaced, as by a remount; only those of access times stay unless one is given."""
+    """Without options the source's flags stay. With any option all are replaced, as by a remount, except for access times unless one is given."""
     world.mount(world.path / "vol", c.MS_NOSUID | c.MS_NOEXEC | c.MS_NOATIME)
     assert world.go({"mounts": [bind(world.path / "vol", "/v", *options)]}, lambda see: see.mount("/v")["flags"]) == flags
 

@@ -50,7 +50,7 @@ ACCEPTS = "#!/bin/sh\nexit 0\n"
 @pytest.mark.slow
 @pytest.mark.parametrize("name, text", [("refuses", REFUSES), ("accepts", ACCEPTS)], ids=["refuses", "accepts"])
 def test_each_test_has_a_control(scratch, tmp_path, name, text):
-    """A runtime that refuses everything is safe but useless, and one that accepts everything and does nothing is useless too: no test may pass with either."""
+    """A runtime that refuses everything is safe but useless, and so is one that only pretends to do everything: no test may pass with either."""
     runtime = scratch / name
     runtime.write_text(text)
     runtime.chmod(0o755)
