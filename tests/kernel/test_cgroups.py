@@ -100,7 +100,7 @@ def test_undo_by_the_plan_alone(group):
     assert not any(os.path.exists(path) for path in directories(one.entry))
 
 
-def test_what_was_there_before_stays(group):
+def test_existing_cgroups_stay(group):
     parent = group("/%s" % TOP).make()
     child = group().make()
     child.undo()
@@ -155,7 +155,7 @@ def test_cpusets_have_values_before_the_first_process(group):
                 assert f.read().strip()
 
 
-def test_a_relative_path_lies_below_our_own(group):
+def test_a_relative_path_is_below_our_own(group):
     layout = hierarchies.layout()
     one = group(None, id=TOP + "-rel").make()
     for key, mount in layout.mounts.items():

@@ -113,7 +113,7 @@ def test_a_controller_that_is_not_delegated_is_named(group):
     assert "echo +memory" in e.value.hint and e.value.pointer == "/linux/resources/memory/limit"
 
 
-def test_a_threaded_parent_takes_no_domain_controllers(group):
+def test_a_threaded_parent_accepts_no_domain_controllers(group):
     parent = group("/%s" % tools.TOP).make()
     os.mkdir(parent.paths["unified"] + "/t")
     write(parent.paths["unified"] + "/t/cgroup.type", "threaded")

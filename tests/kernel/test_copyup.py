@@ -93,7 +93,7 @@ def test_more_data_than_fits_into_the_tmpfs(world):
     assert "no space left on device" in caught.value.words and caught.value.pointer == "/mounts/0"
 
 
-def test_what_is_mounted_below_is_not_copied(world):
+def test_mounts_below_are_not_copied(world):
     (world.rootfs / "d/vol").mkdir(parents=True)
     (world.rootfs / "d/f").write_text("")
     seen = world.go({"mounts": [bind(world.outside, "/d/vol"), tmpfs("/d", "tmpcopyup")]}, lambda see: see.listing("/d"))

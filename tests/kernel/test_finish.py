@@ -173,7 +173,7 @@ def test_a_list_without_exec_returns_and_find_is_remembered():
     assert tail.status() == 0
 
 
-def test_failure_of_the_second_half_goes_to_result_although_a_status_number_is_given():
+def test_failure_of_the_second_half_is_reported_on_result():
     def second(result_fd):
         _syscalls.finish((("CHDIR", "/nowhere"),), 1, result_fd)
 
@@ -355,7 +355,7 @@ def test_listener_is_passed_on_before_the_program_starts():
     os.close(listener)
 
 
-def test_listener_that_nobody_takes_ends_init():
+def test_listener_that_is_not_received_ends_init():
     tail = Tail((("NNP",), ("FILTER", program(["uname"], NOTIFY), NEW_LISTENER), TRUE))
     assert tail.record().kind == "L"
     tail.sock.close()
@@ -548,7 +548,7 @@ def test_a_directory_that_only_the_user_may_enter(folder):
     assert shows(ops, "pwd -P").strip() == os.path.realpath(home)
 
 
-def test_a_directory_that_nobody_may_enter(folder):
+def test_a_directory_that_cannot_be_entered(folder):
     home = folder / "home"
     home.mkdir(mode=0o700)
     os.chown(home, 4321, 4321)

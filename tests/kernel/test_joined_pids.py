@@ -257,7 +257,7 @@ def test_killed_at_any_time(pyrunc, make_bundle, neighbour, no_leaks, rounds):
 # ---- user namespaces
 
 
-def test_with_a_user_namespace_of_its_own(pyrunc, make_bundle, neighbour):
+def test_with_a_separate_user_namespace(pyrunc, make_bundle, neighbour):
     """The pid namespace belongs to the host's user namespace, so the container's root cannot mount a procfs for it."""
     changes = {
         **sharing(neighbour, *KINDS, "user"), "/linux/uidMappings": MAPS, "/linux/gidMappings": MAPS, "/mounts": [DEV],

@@ -142,7 +142,7 @@ def test_v2_in_a_user_namespace(world, cgroups):
 
 
 @unified
-def test_v2_of_a_rootless_container_that_has_none(world, cgroups):
+def test_v2_of_a_rootless_container_without_a_cgroup(world, cgroups):
     plan = {**v2(cgroups), "rootless": True, "mounts": {"unified": "/nonexistent/cgroup"}, "paths": {}}
     seen = world.go(
         {"mounts": [SYS, RW], "plans": {"cgroups": plan}},

@@ -178,7 +178,7 @@ def odd(tmp_path):
         (["%s/loop"], [], "exec %s/loop: too many levels of symbolic links"),
     ],
 )
-def test_what_cannot_be_executed(odd, args, env, words):
+def test_programs_that_cannot_be_executed(odd, args, env, words):
     place = lambda text: text.replace("%s", odd)  # noqa: E731
     e = failure({"args": list(map(place, args)), "env": list(map(place, env)), "user": {"uid": 1000, "gid": 0}})
     assert (e.words, e.pointer) == (place(words), "/process/args/0")

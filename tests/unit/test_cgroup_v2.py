@@ -145,7 +145,7 @@ def test_io(bfq):
 @pytest.mark.parametrize(
     "value, lines", [("max", ["max"]), ("8:0 rbps=1\n8:16 rbps=2\n", ["8:0 rbps=1", "8:16 rbps=2"]), ("", [""]), ("a\n\nb", ["a", "b"])]
 )
-def test_unified_goes_line_by_line(value, lines):
+def test_unified_is_written_line_by_line(value, lines):
     group = tools.Files(key="unified")
     v2.unified(group, [["io.max", value]])
     assert group.written == ["io.max=" + line for line in lines]

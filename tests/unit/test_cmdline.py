@@ -25,5 +25,5 @@ def test_options_of_commands() -> None:
     wanted = {"globals": "Globals", "help": "bool"}
     for row in cli.COMMANDS.values():
         wanted.update((name.replace("-", "_"), TYPES[kind]) for name, kind in row.options.items())
-    del wanted["as"]  # declared in a form of its own: `as` is a keyword
+    del wanted["as"]  # declared in another form, because `as` is a keyword
     assert declared("Options") == wanted

@@ -75,7 +75,7 @@ def test_a_new_task_is_moved_at_the_fifth_try(busy):
 
 
 @pytest.mark.parametrize("numbers", [[errno.EINVAL] * 5, [errno.EBUSY], [errno.EINVAL, errno.ESRCH]])
-def test_what_stays_refused_is_an_error(busy, numbers):
+def test_a_lasting_refusal_is_an_error(busy, numbers):
     file = busy(*numbers, 0)
     with pytest.raises(OSError, match="refused") as caught:
         tree.enter("/g", "memory", 7)
@@ -144,12 +144,12 @@ def test_a_user_namespace_for_mappings_leaves_nothing_open():
 
 
 @pytest.mark.parametrize("text", ["A===", "AAA", "AA A", "A" * 65540, "AA-_"])
-def test_what_is_not_base64(text):
+def test_invalid_base64(text):
     """One rule at a time: at most two padding characters, groups of four, known digits, a bounded length."""
     assert profile._base64(text) is None
 
 
-def test_what_is_base64():
+def test_valid_base64():
     assert profile._base64("AAEC") == b"\0\1\2" and profile._base64("AAE=") == b"\0\1" and profile._base64("AA==") == b"\0"
 
 
@@ -164,7 +164,7 @@ ROOTLESS = {"cgroups": {"rootless": True, "unit": None}, "resources": None}
     (errno.EACCES, "clone3", {"resources": {"asked": True}}, False),
     (errno.EACCES, "clone3", {"resources": {"asked": True}, "cgroups": {"rootless": True, "unit": "x.scope"}}, True),
 ])  # fmt: skip
-def test_who_may_be_made_outside_of_its_cgroup(number, call, changes, may):
+def test_which_process_may_start_outside_of_its_cgroup(number, call, changes, may):
     error = CallError(number, "refused", None, call)
     assert attach.may_attach(error, types.SimpleNamespace(plans={**ROOTLESS, **changes})) is may
 
@@ -199,7 +199,7 @@ def test_the_notify_socket_is_closed_whatever_happens(monkeypatch, outcome):
 
 @pytest.mark.parametrize("path", ["/elsewhere/a", "/sys/fs/cgroups2/a", "/sys/fs/cgroup", "/sys/fs/cgroup/", "/sys/fs/cgroup/a//b", "/sys/fs/cgroup/a/../b",
                                   "/sys/fs/cgroup/./a"])  # fmt: skip
-def test_a_cgroup_of_the_state_lies_below_its_mount(path):
+def test_a_cgroup_in_the_state_must_be_below_its_mount(path):
     with pytest.raises(StepFailure, match="cgroup"):
         cgroup_fs.levels("/sys/fs/cgroup", path)
 
@@ -222,7 +222,7 @@ def test_a_unified_key_is_a_file_of_a_controller(key):
 
 
 @pytest.mark.parametrize("inner, outer", [("effective", "permitted"), ("inheritable", "bounding")])
-def test_a_set_of_capabilities_lies_within_another(monkeypatch, inner, outer):
+def test_a_set_of_capabilities_must_be_a_subset_of_another(monkeypatch, inner, outer):
     monkeypatch.setattr(caps, "permitted", lambda: (1 << 41) - 1)
     sets = {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], inner: ["CAP_KILL", "CAP_CHOWN"]}
     with pytest.raises(Refusal, match="capabilities %s are not all in %s: CAP_CHOWN" % (inner, outer)) as caught:

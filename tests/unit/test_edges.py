@@ -193,7 +193,7 @@ def test_maps_of_a_mount_without_the_option(sides):
         assert (caught.value.reason, caught.value.pointer) == ("id-map", "/mounts/0")
 
 
-def test_a_directory_that_somebody_removes_again_and_again(tmp_path, monkeypatch):
+def test_a_directory_that_is_removed_again_and_again(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(paths, "_make", lambda *words: made.append(words[1]))
     root_fd = os.open(tmp_path, os.O_PATH)
@@ -214,7 +214,7 @@ def test_one_level_up(tmp_path):
     ]  # fmt: skip
 
 
-# ---- who and what is there
+# ---- users, namespaces, programs
 
 
 @pytest.mark.parametrize(

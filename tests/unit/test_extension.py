@@ -143,7 +143,7 @@ def test_operations_are_checked_before_the_first_is_carried_out(op):
         os.umask(before)
 
 
-def test_finish_comes_back_and_takes_lists_too():
+def test_finish_returns_and_accepts_lists():
     before = os.umask(0o022)
     try:
         assert _syscalls.finish([("UMASK", 0o011)], -1) is None

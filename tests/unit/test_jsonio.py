@@ -255,7 +255,7 @@ def test_data_files():
     assert sys.modules["pyrunc.jsonio"].__file__.startswith(install_paths.home() + "/")
 
 
-def test_places_beside_the_launcher(tmp_path, monkeypatch):
+def test_places_next_to_the_launcher(tmp_path, monkeypatch):
     """A link in a venv that points to a checkout: libraries are next to the link, the package next to its target."""
     site = tmp_path / "venv/lib/python3.13/site-packages"
     for folder in (site, tmp_path / "venv/bin", tmp_path / "tree/bin"):

@@ -298,7 +298,7 @@ BY_DESCRIPTOR = {
 WRITERS = {"mkdir", "mkfifo", "unlink", "rmdir", "rename", "link", "symlink"}
 
 
-def test_who_makes_and_removes_files_by_a_descriptor():
+def test_modules_that_create_and_remove_files_by_a_descriptor():
     found = set()
     for path in FILES:
         if area(path) not in ("engine", "parts", "commands", "cgroup", "oci"):

@@ -163,7 +163,7 @@ def test_what_a_hook_gets(kind, run, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("env", [None, []])
-def test_environment_where_a_hook_gives_none(kind, env, run, tmp_path):
+def test_environment_of_a_hook_without_env(kind, env, run, tmp_path):
     run.root_fd = os.open("/", os.O_PATH)
     run.config = {"process": {"env": ["LD_PRELOAD=/image.so", "P=1"]}}
     hook = shell("cat /proc/$$/environ >%s/env" % tmp_path)

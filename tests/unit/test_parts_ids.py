@@ -62,7 +62,7 @@ def test_user_refused(value, pointer):
     assert refused(user.plan, {"/process/user": value}, Ctx()).pointer == pointer
 
 
-def test_a_user_without_uid_is_root_and_says_so():
+def test_a_user_without_uid_is_root_with_a_warning():
     ctx = Ctx()
     assert ids({"gid": 3}, ctx)["uid"] == 0
     assert ctx.warnings == [["/process/user", "no uid given: 0"]]
@@ -299,7 +299,7 @@ def test_properties_that_reach_other_units_need_permission(name):
     assert annotated(values, allow_annotation_paths=True)[0]["annotations"] == values
 
 
-def test_properties_that_engines_set_need_none():
+def test_properties_that_engines_set_need_no_permission():
     values = {
         "org.systemd.property." + name: text
         for name, text in (

@@ -88,7 +88,7 @@ def test_a_fifo_does_not_block(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pid", "network", "uts", "user", "mount"])
-def test_our_own_namespace_is_no_isolation(kind):
+def test_joining_our_own_namespace_causes_a_warning(kind):
     ctx = Ctx(config={})
     entry = ns_plan({"type": kind, "path": "/proc/self/ns/" + ns.FILES[kind]}, ctx=ctx)
     assert entry["join"] == {} and kind in entry["host"]

@@ -134,7 +134,7 @@ def stack(soft):
         ((6 << 20) + 1, (1 << 64) - 1, False),
     ],
 )
-def test_what_execve_would_refuse_as_too_long(bytes_, soft, fits):
+def test_argument_lists_that_execve_would_refuse(bytes_, soft, fits):
     args = ["y" * 100000] * (bytes_ // 100001) + ["y" * (bytes_ % 100001)]
     if fits:
         plan(args, plans=stack(soft))

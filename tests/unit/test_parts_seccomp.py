@@ -456,7 +456,7 @@ def test_each_filter_is_loaded_once_and_in_its_place(nnp, notify, verb):
     assert set(ops.values()) == {None}
 
 
-def test_without_capabilities_there_is_no_no_new_privs():
+def test_without_capabilities_no_new_privs_is_not_set():
     assert seccomp.op_early({"flags": 0, "notify": False}, Run(seccomp_bpf=b"12345678"))
 
 

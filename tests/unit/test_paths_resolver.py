@@ -64,7 +64,7 @@ def test_resolve(root):
     assert caught.value.call == "openat2" and caught.value.filename == "/a/none"  # type: ignore[attr-defined]
 
 
-def test_resolve_plain_takes_no_links(root):
+def test_resolve_plain_follows_no_links(root):
     fd, top = root
     (top / "a/b").mkdir(parents=True)
     (top / "link").symlink_to("a")

@@ -121,7 +121,7 @@ def test_thawing_what_is_below_leaves_nothing_open(tmp_path, plain):
         (False, errno.EACCES, False, 1, False, False),
     ],
 )
-def test_whether_a_container_goes_without_its_cgroup(rootless, number, explicit, version, asked, goes_on):
+def test_whether_a_container_runs_without_its_cgroup(rootless, number, explicit, version, asked, goes_on):
     entry = {"rootless": rootless, "explicit": explicit, "version": version}
     assert cgroups._goes_without(entry, {"asked": asked}, OSError(number, "refused")) is goes_on
 

@@ -99,7 +99,7 @@ def test_seconds_of_a_unit(name, value, made):
 # ---- files
 
 
-def test_output_of_a_hook_goes_to_the_files_that_can_be_opened(tmp_path):
+def test_output_of_a_hook_is_copied_to_the_files_that_can_be_opened(tmp_path):
     ended = types.SimpleNamespace(out=b"out", err=b"err")
     hooks._copy_out({"files": ["/no/such/directory/out", str(tmp_path / "err")]}, ended)  # type: ignore[typeddict-item]
     hooks._copy_out({"files": [None, str(tmp_path / "err")]}, ended)  # type: ignore[typeddict-item]

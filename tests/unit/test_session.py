@@ -103,7 +103,7 @@ def test_a_hanging_test_is_killed(run):
     assert result.code == 1 and "1 failed, 1 passed" in result.out and "takes longer than 1 s" in result.out, result
 
 
-def test_a_child_that_raises_is_no_second_run(run):
+def test_a_child_that_raises_does_not_continue_the_run(run):
     """Otherwise the child would continue with the following tests and remove the directory of the run at the end."""
     child = (
         "import os\ndef test_one():\n    if os.fork() == 0:\n        raise ValueError('in the child')\n    assert os.wait()[1] == 70 << 8\n"

@@ -132,7 +132,7 @@ def test_exec_where_init_has_moved(started, runtime):
 # ---- paths of the cgroupfs driver
 
 
-def test_relative_paths_are_beside_us(runtime, make_bundle, token, no_leaks):
+def test_relative_paths_are_next_to_us(runtime, make_bundle, token, no_leaks):
     own = guest.cgroup_of(os.getpid())
     for path, place in ((token + "-r", own.parent / (token + "-r")), (token + "-x/y", own.parent / (token + "-x/y"))):
         id = runtime.create(make_bundle({"/linux/cgroupsPath": path}))
@@ -141,7 +141,7 @@ def test_relative_paths_are_beside_us(runtime, make_bundle, token, no_leaks):
         assert not place.exists()
 
 
-def test_no_path_is_beside_us(runtime, make_bundle, no_leaks):
+def test_without_a_path_it_is_next_to_us(runtime, make_bundle, no_leaks):
     bundle = make_bundle()
     bundle.patch({"/linux/cgroupsPath": harness.ABSENT})
     id = runtime.create(bundle)

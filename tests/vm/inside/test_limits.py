@@ -122,7 +122,7 @@ def test_unified_lines_are_written_one_by_one(started, disk):
 
 
 @pytest.mark.parametrize("part", [{"memory": {"disableOOMKiller": True}}, {"cpu": {"realtimeRuntime": 5000}}, {"network": {"classID": 5}}])
-def test_what_v2_has_no_file_for(ran, part):
+def test_values_without_a_file_on_v2(ran, part):
     """They are ignored as in runc, or refused by name; never applied in part."""
     result = ran({"/linux/resources": part}, ["/bin/echo", "ran"])
     assert (result.code == 0 and result.out == "ran\n") or (result.code == 1 and "/linux/resources" in result.err), result

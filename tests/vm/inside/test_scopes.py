@@ -47,7 +47,7 @@ def show(one, *names):
     return told
 
 
-def test_a_scope_lives_and_goes(scope):
+def test_life_of_a_scope(scope):
     one = scope().make()
     pid = one.start()
     assert kill.procs(one.paths) == [pid]
