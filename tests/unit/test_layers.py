@@ -206,6 +206,75 @@ def test_looking_inside_is_detected():
     assert [line for _name, line in looks(ast.parse(source))] == [3, 4, 5, 7]
 
 
+ASKING = {"all", "any", "bool", "dict", "iter", "len", "list", "next", "set", "sorted", "sum", "tuple", "type", "zip"}
+
+
+def is_plan_of(node):
+    """Whether an expression is the plan of a part that is named right there."""
+    if isinstance(node, ast.BoolOp):
+        return any(is_plan_of(value) for value in node.values)
+    words = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return is_plan(node, set()) and bool(words)
+
+
+def are_plans(node):
+    return ast.unparse(node).split(".")[-1] in ("plans", "stored")
+
+
+def questions(tree):
+    """Lines with a condition about one property: whether the part of a name has a plan, what it has or how much. steps.is_needed() asks the
+    timetable instead, and planner.ask() the part."""
+    for n in ast.walk(tree):
+        asked = []
+        if isinstance(n, ast.Compare):
+            named = isinstance(n.left, ast.Constant) and any(are_plans(one) for one in n.comparators)
+            asked = [n.left, *n.comparators]
+            if named and isinstance(n.ops[0], ast.In | ast.NotIn):
+                yield n.lineno
+        elif isinstance(n, ast.If | ast.IfExp | ast.While):
+            asked = [n.test]
+        elif isinstance(n, ast.UnaryOp):
+            asked = [n.operand]
+        elif isinstance(n, ast.For | ast.comprehension):
+            asked = [n.iter]
+        elif isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in ASKING:
+            asked = n.args
+        if any(is_plan_of(one) for one in asked):
+            yield getattr(n, "lineno", 0)
+
+
+@pytest.mark.parametrize("path", ENGINE, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_engine_has_no_conditions_about_properties(path):
+    assert list(questions(ast.parse(path.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "'terminal' in run.plans",
+        "f() if 'hooks' not in plans else g()",
+        "planner.module('seccomp').x(stored) if 'seccomp' in stored else None",
+        "sorted(run.plans.get('hooks') or ())",
+        "'memory' in (run.plans.get('resources') or {})",
+        "planner.entry(self.plans, 'rdt') is None",
+        "run.plans.get('rdt') != None",
+        "not run.plans.get('rdt')",
+        "if run.plans['hooks']: f()",
+        "[one for one in run.plans['mounts']]",
+    ],
+)
+def test_a_condition_about_a_property_would_be_seen(source):
+    assert list(questions(ast.parse(source))) != []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["part in run.plans", "if run.plans.get(part) is None: f()", "planner.ask(run.plans, 'hooks', 'kinds') or []", "f(run.plans['root'])"],
+)
+def test_what_the_walk_asks_is_no_condition_about_a_property(source):
+    assert list(questions(ast.parse(source))) == []
+
+
 # linux/ ---------------------------------------------------------------------------------------------------------------------
 
 LINUX = [p for p in FILES if area(p) == "linux"]

@@ -135,7 +135,7 @@ def test_needed_parts_come_first():
         done.add(part)
 
 
-WALKS = ("walk", "operations", "_call")  # in engine/steps.py, and the one in lifecycle that undoes steps
+WALKS = ("walk", "operations", "results")  # in engine/steps.py
 
 
 def walked():

@@ -93,7 +93,8 @@ class Host(Run):
     def __init__(self, tmp_path, **more):
         state_dir = type("StateDir", (), {"state": {}})
         env = [b"FROM=caller", b"LD_PRELOAD=/x", b"PYTHONPATH=/y"]
-        super().__init__(state_dir=state_dir, pid=4711, bundle=str(tmp_path), cancel=None, host_env=env, **more)
+        own = {"id": "c1", "bundle": str(tmp_path), "annotations": {"a": "ü\udc80"}}
+        super().__init__(state_dir=state_dir, pid=4711, cancel=None, host_env=env, **own, **more)
         self.recorded = []
         self.told = []
 
@@ -107,10 +108,6 @@ class Host(Run):
     def ask(self, part, request):
         assert part == "hooks"
         return hooks.host_answer({}, self, json.loads(json.dumps(request)))
-
-    def state(self, status, pid):
-        state = {"ociVersion": "1.3.0", "id": "c1", "status": status, "bundle": self.bundle, "annotations": {"a": "ü\udc80"}}  # type: ignore[attr-defined]
-        return {**state, "pid": pid} if pid else state
 
     def check(self):
         return None
@@ -263,7 +260,7 @@ def test_a_daemon_that_keeps_the_output_open_is_not_waited_for(run, tmp_path):
 
 def test_a_state_that_is_not_read(tmp_path):
     run = Host(tmp_path)
-    run.state = lambda status, pid: {"annotations": {"x": "y" * 300000}}  # type: ignore[method-assign]
+    run.annotations = {"x": "y" * 300000}  # type: ignore[attr-defined]
     hooks.host_prestart(plan({"prestart": [shell("exec 0<&-; exit 0"), shell("wc -c")]}), run)
     assert [(record["ended"], record["code"]) for _, record in run.recorded] == [("exit", 0)] * 2
     assert int(run.recorded[1][1]["stdout"]) > 300000

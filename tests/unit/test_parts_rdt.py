@@ -192,8 +192,9 @@ def test_update(resctrl):
     rdt.host_make(entry, run)
     new = rdt.update(entry, "L3:0=3", None, run)
     assert new["schemata"] == ["L3:0=3", "L2:0=3"] and (resctrl / "c1/schemata").read_text() == "L3:0=3\n"
-    with pytest.raises(StepFailure, match="updating a non-existent Intel RDT configuration is not supported"):
-        rdt.update(None, "L3:0=3", None, run)
+    assert rdt.updatable(entry) is entry
+    with pytest.raises(Refusal, match="updating a non-existent Intel RDT configuration is not supported"):
+        rdt.updatable(None)
 
 
 def test_stats(resctrl):

@@ -498,9 +498,7 @@ def test_plugins_are_not_loaded():
 class Told(Run):
     pid = 77
     init_pid = 0  # a create
-
-    def state(self, status, pid):
-        return {"ociVersion": "1.3.0", "id": "c", "status": status, "pid": pid, "bundle": "/b", "annotations": {"long": "x" * 300000}}
+    id, bundle, annotations = "c", "/b", {"long": "x" * 300000}
 
 
 @pytest.mark.parametrize("name", ["s", "d" * 90 + "/" + "s" * 60])
@@ -531,7 +529,8 @@ def test_the_listener_is_delivered(tmp_path, name):
     os.write(fds[0], b"through")
     assert os.read(reader, 7) == b"through"
     state = json.loads(data)
-    assert state.pop("state") == Told().state("creating", 77)
+    container = {"ociVersion": "1.3.0", "id": "c", "status": "creating", "pid": 77, "bundle": "/b"}
+    assert state.pop("state") == {**container, "annotations": Told.annotations}
     assert state == {"ociVersion": "1.3.0", "fds": ["seccompFd"], "pid": 77, "metadata": "hello"}
     for fd in (reader, writer, parent, fds[0]):
         os.close(fd)
@@ -543,10 +542,11 @@ def test_exec_reports_the_pid_of_init_as_the_containers(tmp_path):
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(tmp_path / "s"))
     server.listen()
-    run = Told(init_pid=5, listener_fd=0, state=lambda status, pid: {"ociVersion": "1", "status": status, "pid": pid})
+    run = Told(init_pid=5, listener_fd=0, annotations={})
     seccomp.host_deliver({"listener": str(tmp_path / "s"), "metadata": None}, run)
     state = json.loads(server.accept()[0].recv(4096))
-    assert state == {"ociVersion": "1", "fds": ["seccompFd"], "pid": 77, "state": {"ociVersion": "1", "status": "running", "pid": 5}}
+    container = {"ociVersion": "1.3.0", "id": "c", "status": "running", "pid": 5, "bundle": "/b"}
+    assert state == {"ociVersion": "1.3.0", "fds": ["seccompFd"], "pid": 77, "state": container}
 
 
 def test_nobody_listens(tmp_path):

@@ -101,7 +101,7 @@ def common(run: Run, settings: Settings, folders: Folders, log_name: str) -> dic
         "manage_cgroups_mode": CGROUP_MODES[mode],
         "empty_ns": CLONE_NEWNET,  # its devices belong to the engine, to hooks, or to netDevices
         # the container's own terminal is restored with a new master for us; that of an outside shell is replaced by the restorer's
-        "orphan_pts_master": "terminal" in run.plans or not settings["shell_job"],
+        "orphan_pts_master": not planner.module("fds").inherits_stdio(run.plans) or not settings["shell_job"],
         "config_file": _config_file(run),
         "network_lock": NETWORK_LOCKS.get(settings["network_lock"]),
     }

@@ -111,21 +111,10 @@ def _note_cgroups(names: dict[str, str], table: MountTable, destination: str) ->
 # -- standard streams ----------------------------------------------------------------------------------------------------
 
 
-def stream_names(pid: int) -> list[str]:
-    """The files of descriptors 0, 1 and 2 of a process: "pipe:[1234]", "/dev/pts/0"."""
-    found = []
-    for number in (0, 1, 2):
-        try:
-            found.append(posix.readlink("/proc/%s/fd/%d" % (pid, number)))
-        except OSError:
-            found.append("")
-    return found
-
-
 def dumped_streams(run: Run) -> tuple[list[str], list[str]]:
     """(for descriptors.json, for `external`). Only pipes that create passed in count: the program may have replaced them. A file outside of
     the container's mounts is external, by its mount and inode."""
-    names = (run.stored.state.get("stdio") or stream_names(run.pid))[:]
+    names = (run.stored.state.get("stdio") or planner.module("fds").streams_of(run.pid))[:]
     table = mounted(run.pid)
     external = []
     for number in (0, 1, 2):

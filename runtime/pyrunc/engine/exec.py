@@ -58,9 +58,8 @@ def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any]
     # where the mount namespace is the container's own, joining it is enough, and nothing has to be known of the root
     stored = state_dir.plan(NOT_PLANS_OF_EXEC if state_dir.state.get("root") else (*NOT_PLANS_OF_EXEC, "root"))
     root = state_dir.path.rpartition("/")[0]
-    receiver = (
-        planner.module("seccomp").listener_of(stored) if "seccomp" in stored else None
-    )  # the receiver of the container's notifications also gets those of processes that join it
+    # the receiver of the container's notifications also gets those of processes that join it
+    receiver = planner.ask(stored, "seccomp", "receiver")
     ctx = planner.Context(
         state_dir.id, state_dir.state["bundle"], config, {**settings, "command": "exec", "seccomp_receiver": receiver}, root
     )
@@ -187,7 +186,7 @@ def _terminal(run: ExecRun) -> None:
 
 def _own_operations(run: ExecRun) -> dict[str, Op | None]:
     return {
-        "op_session": ("SESSION", 0 if "terminal" in run.plans else -1),
+        "op_session": ("SESSION", planner.module("fds").controlling(run.plans)),
         "op_sync": ("SYNC",),
         "op_close": ("CLOSE", planner.module("fds").kept(run.plans)),
         "op_clone": ("CLONE", int(run.may_be_traced), int(run.waits)),

@@ -83,6 +83,7 @@ def reserve(run: Run, warnings: list[list[str]]) -> None:
     """Reserves the id and records everything that is known about the container. StateError if the id is in use; undone by
     state_dir.forget()."""
     state_dir = run.state_dir = store.reserve(run.root, run.id)
+    fds = planner.module("fds")
     try:
         state_dir.state = {
             "version": store.VERSION,
@@ -98,12 +99,13 @@ def reserve(run: Run, warnings: list[list[str]]) -> None:
             "owner": posix.geteuid(),
             "cgroup_paths": {},  # set by cgroups.host_make, once it is certain that no other process is in them
             "own_pid_ns": planner.module("namespaces").own_pid_ns(run.plans["namespaces"]),
-            "hook_kinds": sorted(run.plans.get("hooks") or ()),
-            "notify": "notify" in run.plans,
+            "hook_kinds": planner.ask(run.plans, "hooks", "kinds") or [],
+            "notify": planner.module("notify").has_supervisor(run.plans),
             "warnings": warnings,
-            "stdio": [] if "terminal" in run.plans else _streams(),
+            # restore replaces these with its own
+            "stdio": fds.streams_of("self") if fds.inherits_stdio(run.plans) else [],
         }
-        if "program" not in run.plans:
+        if not planner.module("program").has_process(run.plans):
             state_dir.state["no_process"] = True
         state_dir.create("plan.json", jsonbytes.by_lines({**run.plans}))
         state_dir.save()
@@ -113,17 +115,6 @@ def reserve(run: Run, warnings: list[list[str]]) -> None:
         run.state_dir = None
         words = "cannot write %s: %s" % (run.root + "/" + run.id, errno_text(e.errno))
         raise StepFailure.from_oserror(CallError.of(e, words=words, hint="is the disk full?"), "store.reserve", "host") from e
-
-
-def _streams() -> list[str]:
-    """The files of the container's descriptors 0, 1 and 2: restore replaces them with its own."""
-    found = []
-    for number in (0, 1, 2):
-        try:
-            found.append(posix.readlink("/proc/self/fd/%d" % number))
-        except OSError:
-            found.append("")
-    return found
 
 
 def _make(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
@@ -269,7 +260,7 @@ def deliver_listener(table: Table, run: Run, record: Record) -> None:
     (pidfd_getfd(2))."""
     from pyrunc.linux import _syscalls
 
-    if "seccomp" not in run.plans:  # said by a process that others may control
+    if not steps.is_needed(table, "listener", run.plans):  # said by a process that others may control
         raise Bug("handshake: a listener without a profile")
     run.listener_fd = _syscalls.pidfd_getfd(run.pidfd, record[4], 0)
     try:
@@ -340,7 +331,7 @@ def _oom_killed(run: Run) -> bool:
             try:
                 words = fileio.read_file(path + "/" + name, 65536).split()
             except OSError:
-                if "memory" in (run.plans.get("resources") or {}):
+                if planner.ask(run.plans, "resources", "limits_memory"):
                     return True
                 continue
             if b"oom_kill" in words and words[words.index(b"oom_kill") + 1] != b"0":
@@ -446,14 +437,10 @@ def _unwind(run: Run, undo: Undo, error: BaseException) -> None:
             run.link.hang_up()  # a child of init that has not been reported to us would wait for us
         child.kill(run.pidfd)
     undo.all()
-    if "hooks" in run.plans and isinstance(error, HookFailure):
-        try:
-            for words in steps.call("hooks", "host_poststop", "host", run.plans["hooks"], run):
-                log.warn(words)
-        except (PyruncError, OSError) as e:
-            log.warn("poststop hooks: %s" % e)
-    if "hooks" in run.plans and isinstance(error, PyruncError):
-        error.hooks = planner.module("hooks").outcomes(state_dir.state)  # kept here, because the state is removed
+    if isinstance(error, HookFailure):
+        steps.after_delete(run)
+    if isinstance(error, PyruncError):
+        error.hooks = planner.ask(run.plans, "hooks", "noted", state_dir.state)  # kept here, because the state is removed
     try:
         state_dir.forget()
     except OSError as e:

@@ -125,16 +125,16 @@ def memory(maps: bytes) -> bytes:
 def tail(run: Run, gate_fd: int) -> tuple[list[Op | None], list[Op | None]]:
     """(operations up to the end, or up to startContainer hooks; operations after them), in the order of the timetable. The position of an
     operation is that of its row."""
-    split = "hooks" in run.plans and planner.module("hooks").runs_inside(run.plans)
+    split = planner.ask(run.plans, "hooks", "runs_inside")
     outside = planner.module("namespaces").is_outside(run.plans["namespaces"])
     own: dict[str, Op | None] = {
         "op_prune": ("PRUNE",),
-        "op_sync": ("SYNC",) if "rlimits" in run.plans else None,
+        "op_sync": ("SYNC",) if steps.is_needed(CREATE, "limits", run.plans) else None,
         "op_signals": ("SIGNALS",),
         "op_forget": None,  # set by the caller, as the last step
         "op_outlive": ("PDEATHSIG", 0, 0),
         "op_clone": ("CLONE", 1, 1) if outside else None,
-        "op_session": ("SESSION", 0 if "terminal" in run.plans else -1) if outside else None,
+        "op_session": ("SESSION", planner.module("fds").controlling(run.plans)) if outside else None,
         "op_ready": ("READY",),
         "op_wait": ("WAIT", gate_fd),
         "op_hooks": None,

@@ -15,7 +15,7 @@ from pyrunc.linux.constants import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
     from pyrunc.parts.plans import Plans
@@ -152,36 +152,20 @@ def destroy(state_dir: StateDir, options: Mapping[str, Any], plans: Plans | None
         _unlock(run)
     emptied = False
     if this_boot:
-        answers = _call(run, "empty")
+        answers = steps.results(DELETE, "empty", "host", run)
         emptied = bool(answers) and all(answers)
     if this_boot and not emptied:
         _end_all(own_cgroups(state_dir))
-    _call(run, "delete", without=() if this_boot and not emptied else ("cgroups",))
+    steps.results(DELETE, "delete", "host", run, without=() if this_boot and not emptied else ("cgroups",))
     if state_dir.state.get("restore_log"):
         _sweep(*state_dir.state["restore_log"])
-    id, path = state_dir.id, state_dir.path
     began = trace.now()
     state_dir.forget()
     trace.step("store.forget", began)
     run.state_dir = None
-    if "hooks" in run.plans:
+    if steps.is_needed(DELETE, "deleted", run.plans):
         to_bundle(run.bundle)
-        try:
-            for warnings in _call(run, "deleted"):
-                for words in warnings:
-                    log.warn(words)
-        except (PyruncError, OSError) as e:
-            log.warn("poststop hooks of %s (%s): %s" % (id, path, e))
-
-
-def _call(run: Run, phase: str, without: Sequence[str] = ()) -> list[Any]:
-    """Executes the rows of a phase of DELETE whose part has an entry. Returns what each returned."""
-    done = []
-    for _phase, part, verb, _why in steps.rows(DELETE, phase):
-        entry = run.plans.get(part)
-        if entry is not None and part not in without:
-            done.append(steps.call(part, verb, "host", entry, run))
-    return done
+        steps.after_delete(run)
 
 
 def _end_all(paths: dict[str, str]) -> None:

@@ -30,6 +30,7 @@ CREATE = (
     ("prepare", "cgroups", "host_make", "recorded before it is made, so that a killed create can be undone"),
     ("prepare", "rdt", "host_make", ""),
     ("prepare", "keyring", "host_name", ""),
+    ("prepare", "hooks", "host_read_environment", "init wipes it before it does anything"),
     ("prepare", "clocks", "host_offsets", "a time namespace accepts offsets only while no process is inside (EACCES after clone3)"),
     ("placed", "cgroups", "host_place", "before init creates its cgroup namespace: /proc/self/cgroup must show / inside"),
     ("placed", "rdt", "host_place", "before init forks anything"),

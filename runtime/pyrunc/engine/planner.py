@@ -88,6 +88,12 @@ def entry(plans: Plans, part: str) -> Any:
     return plans.get(part)
 
 
+def ask(plans: Plans, part: str, name: str, *more: Any) -> Any:
+    """What a function of a part answers about its plan: name(entry, *more). None if it has no plan; the part is then not imported either."""
+    entry: Any = plans.get(part)
+    return None if entry is None else getattr(module(part), name)(entry, *more)
+
+
 # Like PARTS, with each pointer split: (part, always, ((pointer, pointer of its parent, key), …)).
 _WANTED = tuple(
     (part, always, tuple((key, key.rpartition("/")[0], key.rpartition("/")[2]) for key in keys)) for part, always, keys, _needs in PARTS

@@ -104,13 +104,13 @@ def _make(run: Run, settings: Settings, folders: Folders, streams: list[Message]
         _check_new(run)
     entry = planner.entry(run.plans, "namespaces")
     fds, inherited, joined = planner.module("criu.namespaces").restored(entry, run, criu.FIRST_FD)
-    terminal = "terminal" in run.plans
+    inherits = planner.module("fds").inherits_stdio(run.plans)
     for name in (ROOT, SOURCES, SPARE):
         posix.mkdir(name, 0o755, dir_fd=run.dir_fd)
     root, sources, spare = ("%s/%s" % (run.dir, name) for name in (ROOT, SOURCES, SPARE))
     sources = restore_mounts.folder(run, sources)
     mounts = restore_mounts.named(run, sources, spare)
-    talk = criu.Talk(lambda: _in_criu(run, settings, root, sources), fds, not terminal, run.cgroup_fd)
+    talk = criu.Talk(lambda: _in_criu(run, settings, root, sources), fds, inherits, run.cgroup_fd)
     talks.append(talk)
     run.pid, run.pidfd = talk.pid, talk.pidfd
     state_dir = run.stored
@@ -128,7 +128,7 @@ def _make(run: Run, settings: Settings, folders: Folders, streams: list[Message]
         root=root if planner.module("root").has_own_namespace(run.plans) else None,
         cg_root=_cgroup_roots(talk.pid),
         join_ns=joined,
-        inherit_fd=inherited + ([] if terminal else streams),
+        inherit_fd=inherited + (streams if inherits else []),
         ext_mnt=[{"key": name, "val": path} for name, path in mounts],
         lsm_profile=settings["lsm_profile"],
         lsm_mount_context=settings["lsm_mount_context"],
@@ -138,7 +138,7 @@ def _make(run: Run, settings: Settings, folders: Folders, streams: list[Message]
     answer = talk.request(criu.RESTORE, {"opts": opts}, lambda *note: _notified(run, settings, held, *note), run.cancel)
     talk.finish()
     talk.close()
-    if terminal and "console" in run.fds:
+    if "console" in run.fds:  # no master has come for it
         raise StepFailure(
             "terminal-mismatch", "the images contain no terminal, but the config has one", "restore.terminal", "host", "/process/terminal"
         )

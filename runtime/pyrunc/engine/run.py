@@ -40,11 +40,6 @@ class Run:
         self.pid = 0
         self._proc: Proc | None = None
         self._host_env: list[bytes] | None = None
-        self._documents: Any = None
-        if "hooks" in plans or "seccomp" in plans:  # loaded here: after the import barrier it is too late
-            from pyrunc.oci import state
-
-            self._documents = state
         # host side
         self.cancel: Cancel | None = None  # while the command can still be interrupted
         self.clone_flags = 0
@@ -110,17 +105,17 @@ class Run:
     def host_env(self) -> list[bytes]:
         """fileio.own_environ(), read once."""
         if self._host_env is None:
-            self._host_env = fileio.own_environ()
-        return self._host_env
+            self.read_host_env()
+        return self._host_env or []
+
+    def read_host_env(self) -> None:
+        self._host_env = fileio.own_environ()
 
     def forget_host_env(self) -> None:
         """Init, while the host's /proc is available: overwrites our arguments and environment with zeroes, because other processes in the
-        container's namespaces can read them in /proc until the program is executed. A copy of the environment is kept for hooks without an
-        `env`."""
+        container's namespaces can read them in /proc until the program is executed."""
         from pyrunc.linux import _syscalls
 
-        if "hooks" in self.plans:
-            self._host_env = self.host_env
         _syscalls.wipe_environ()
 
     def check(self) -> None:
@@ -137,11 +132,6 @@ class Run:
         """Records several values at once."""
         if self.state_dir is not None:
             self.state_dir.record_all(values)
-
-    def state(self, status: str, pid: int | None) -> dict[str, Any]:
-        """The state document that hooks get (runtime-spec, runtime.md#state)."""
-        found: dict[str, Any] = self._documents.for_hooks(self.id, status, pid, self.bundle, self.annotations)
-        return found
 
     def call_helper(self, name: str, payload: Any) -> Any:
         """Calls a function of the helper process."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pyrunc import trace
+from pyrunc import log, trace
 from pyrunc.engine import order, planner
 from pyrunc.errors import HookFailure, PyruncError, StepFailure, out_of_memory
 from pyrunc.parts.table import PARTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from pyrunc.engine.host import Undo
@@ -68,6 +69,31 @@ def walk(table: Table, phase: str, side: str, run: Run, undo: Undo | None = None
             undo.note(part, verb)
         run.check()
         call(part, verb, side, entry, run)
+
+
+def is_needed(table: Table, phase: str, plans: Plans) -> bool:
+    """Whether a phase has a row whose part has an entry."""
+    return any(row[1] in plans for row in rows(table, phase))
+
+
+def results(table: Table, phase: str, side: str, run: Run, without: Sequence[str] = ()) -> list[Any]:
+    """Executes the rows of a phase whose part has an entry, except the parts in `without`. Returns what each verb returned."""
+    found = []
+    for _phase, part, verb, _why in rows(table, phase):
+        entry: Any = run.plans.get(part)
+        if entry is not None and part not in without:
+            found.append(call(part, verb, side, entry, run))
+    return found
+
+
+def after_delete(run: Run) -> None:
+    """The rows for a container that no longer exists. They return warnings, and whatever fails in them is only a warning."""
+    try:
+        for warnings in results(order.DELETE, "deleted", "host", run):
+            for words in warnings:
+                log.warn(words)
+    except (PyruncError, OSError) as e:
+        log.warn("poststop hooks of %s: %s" % (run.id, e))
 
 
 def operations(table: Table, phase: str, side: str, run: Run, own: dict[str, Op | None]) -> list[Op | None]:

@@ -52,12 +52,14 @@ class Change:
 
     def rdt(self, l3: str | None, memory: str | None) -> None:
         """Lines of schemata."""
-        if planner.entry(self.plans, "rdt") is None:
-            words = "updating a non-existent Intel RDT configuration is not supported"
-            raise UsageError("no-rdt", words, "update", "l3-cache-schema" if l3 else "mem-bw-schema")
+        part = planner.module("rdt")
+        try:
+            entry = part.updatable(planner.entry(self.plans, "rdt"))
+        except Refusal as e:
+            raise UsageError("no-rdt", e.words, "update", "l3-cache-schema" if l3 else "mem-bw-schema") from None
 
         def step() -> None:
-            self.plans["rdt"] = planner.module("rdt").update(self.plans["rdt"], l3, memory, self.run)
+            self.plans["rdt"] = part.update(entry, l3, memory, self.run)
 
         self.steps.append(step)
 

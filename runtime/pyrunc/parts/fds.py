@@ -94,7 +94,7 @@ def exec_owner(entry: Entry, run: ExecRun) -> None:
     uid: int | None = entry["uid"]
     if run.plans.get("namespaces", {}).get("userns"):
         uid = ids.outer_uid(run.init_pid, entry["uid"])
-    if uid is not None and "terminal" not in run.plans:
+    if uid is not None and inherits_stdio(run.plans):
         _give(uid)
 
 
@@ -108,6 +108,27 @@ def _give(uid: int) -> None:
         except OSError as e:
             if e.errno not in (errno.EPERM, errno.EINVAL, errno.EROFS):
                 raise CallError.of(e, "fchown") from None
+
+
+def inherits_stdio(plans: Plans) -> bool:
+    """Whether the container's standard streams are the caller's: it has no terminal."""
+    return "terminal" not in plans
+
+
+def controlling(plans: Plans) -> int:
+    """The descriptor of the controlling terminal, as SESSION takes it (csrc/ops.h); -1 without one."""
+    return -1 if inherits_stdio(plans) else 0
+
+
+def streams_of(pid: int | str) -> list[str]:
+    """The files of the descriptors 0, 1 and 2 of a process, "self" for ours: "pipe:[1234]", "/dev/pts/0"; "" for one that is closed."""
+    found = []
+    for number in (0, 1, 2):
+        try:
+            found.append(posix.readlink("/proc/%s/fd/%d" % (pid, number)))
+        except OSError:
+            found.append("")
+    return found
 
 
 def kept(plans: Plans) -> bytes:

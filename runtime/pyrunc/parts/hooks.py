@@ -13,6 +13,7 @@ import posix
 from pyrunc import fileio
 from pyrunc.errors import CallError, HookFailure, Refusal, errno_text, quote
 from pyrunc.linux import jsonbytes, spawn
+from pyrunc.oci import state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Any, Final, TypedDict, TypeGuard
 
     from pyrunc.linux.spawn import Result
-    from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Cancel, Context, HookRun
 
     class Given(TypedDict, total=False):
@@ -144,6 +144,11 @@ def _check_program(kind: str, index: int, path: str) -> None:
 # -- verbs ---------------------------------------------------------------------------------------------------------------
 
 
+def host_read_environment(entry: Entry, run: HookRun) -> None:
+    """Host side, before the clone: reads our own environment, which init wipes before it executes anything. Nothing to undo."""
+    run.read_host_env()
+
+
 def host_prestart(entry: Entry, run: HookRun) -> None:
     """Host side, when init is ready for the hooks. Status `creating`, init's pid; the working directory is the bundle. A HookFailure makes
     the create fail."""
@@ -195,7 +200,7 @@ def _run_one(
     entry: Entry, run: HookRun, kind: str, index: int, status: str, pid: int | None, cwd_fd: int | None, cancel: Cancel | None
 ) -> None:
     hook = entry[kind][index]
-    document = jsonbytes.dumps(run.state(status, pid))
+    document = jsonbytes.dumps(state.for_hooks(run.id, status, pid, run.bundle, run.annotations))
     opened = -1
     if cwd_fd is None:
         cwd_fd = opened = -1 if kind == INSIDE else _bundle_fd(run)
@@ -299,11 +304,16 @@ def host_answer(entry: Entry, run: HookRun, request: Note) -> tuple[None, list[i
 KEPT = {"kind": str, "index": int, "path": str, "ended": str, "code": int, "ms": int, "stdout": str, "stderr": str}
 
 
-def outcomes(state: Mapping[str, object]) -> list[Outcome]:
+def outcomes(stored: Mapping[str, object]) -> list[Outcome]:
     """The notes of a state document -> [{"kind", "index", "path", "ended", "status", "signal", "ms", "stdout", "stderr"}]. ended: exit,
     signal, timeout or cancel (a signal has stopped the command)."""
-    notes: Any = state.get("hooks") or ()  # contents of a file below --root
+    notes: Any = stored.get("hooks") or ()  # contents of a file below --root
     return [_row(note) for note in notes if _is_note(note)]
+
+
+def noted(_entry: Entry, stored: Mapping[str, object]) -> list[Outcome]:
+    """outcomes() of a container whose plan has hooks."""
+    return outcomes(stored)
 
 
 def _is_note(value: object) -> TypeGuard[Note]:
@@ -319,6 +329,11 @@ def _row(note: Note) -> Outcome:
     }  # fmt: skip
 
 
-def runs_inside(plans: Plans) -> bool:
+def runs_inside(entry: Entry) -> bool:
     """Whether there are startContainer hooks."""
-    return bool((plans.get("hooks") or {}).get("startContainer"))
+    return INSIDE in entry
+
+
+def kinds(entry: Entry) -> list[str]:
+    """The kinds that have hooks."""
+    return sorted(entry)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import TypedDict
 
     from pyrunc.parts.mounts.plan import Given as Mount
+    from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Context, HostRun
 
     Node = dict[str, object]
@@ -59,6 +60,11 @@ def undo_make(entry: Entry, run: HostRun) -> None:
             remove(name, dir_fd=run.dir_fd)
         except FileNotFoundError:
             continue
+
+
+def has_supervisor(plans: Plans) -> bool:
+    """Whether a supervisor waits for READY."""
+    return "notify" in plans
 
 
 def listen(entry: Entry, dir_fd: int) -> int:

@@ -77,6 +77,11 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     }  # fmt: skip
 
 
+def has_process(plans: Plans) -> bool:
+    """Whether there is something to start."""
+    return "program" in plans
+
+
 def check(entry: Entry, ctx: Context, _call_helper: Callable[[str, Any], Any]) -> Iterator[PyruncError]:
     """Unsupported if the program is not in the root. Nothing is mounted yet, so this is checked only if no mount covers the path."""
     plans: Any = ctx.plans

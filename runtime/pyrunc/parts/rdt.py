@@ -327,11 +327,15 @@ def is_value(entry: Entry, resource: str, wanted: str, seen: str | None) -> bool
     return 0 <= int(seen) - int(wanted) < step
 
 
-def update(entry: Entry | None, l3: str | None, mb: str | None, run: HostRun) -> Entry:
-    """`update --l3-cache-schema/--mem-bw-schema`. Returns the new entry. StepFailure: no RDT configuration, or the kernel refuses the value
-    (with its reason)."""
+def updatable(entry: Entry | None) -> Entry:
+    """The entry. Refusal if there is none: the container has no group whose schemata could be changed."""
     if entry is None:
-        raise StepFailure("no-rdt-group", "updating a non-existent Intel RDT configuration is not supported", pointer=POINTER)
+        raise Refusal("no-rdt-group", "updating a non-existent Intel RDT configuration is not supported", POINTER)
+    return entry
+
+
+def update(entry: Entry, l3: str | None, mb: str | None, run: HostRun) -> Entry:
+    """`update --l3-cache-schema/--mem-bw-schema`. Returns the new entry. StepFailure with the kernel's reason if it refuses the value."""
     lines = _schemata({"l3CacheSchema": l3 or "", "memBwSchema": mb or ""}, entry["root"])
     fd = _open(entry["root"], entry["group"])
     try:

@@ -143,6 +143,10 @@ def apply(entry: Entry, paths: dict[str, str], cgroups: Cgroups) -> None:
         _apply_devices(entry, paths, cgroups)
 
 
+def limits_memory(entry: Entry) -> bool:
+    return "memory" in entry
+
+
 def before_restore(entry: Entry) -> Entry:
     """What is set before CRIU forks: CRIU itself counts, so the number of processes is limited only when all of them exist."""
     found = entry.copy()

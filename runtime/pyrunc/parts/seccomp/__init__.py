@@ -6,6 +6,6 @@ finish(). Invariant: the filter is loaded exactly as the profile says, or the co
 
 from pyrunc.parts.seccomp.check import check
 from pyrunc.parts.seccomp.profile import plan
-from pyrunc.parts.seccomp.verbs import exec_waits, host_compile, host_deliver, listener_of, op_early, op_late, op_notify
+from pyrunc.parts.seccomp.verbs import exec_waits, host_compile, host_deliver, op_early, op_late, op_notify, receiver
 
-__all__ = ["check", "exec_waits", "host_compile", "host_deliver", "listener_of", "op_early", "op_late", "op_notify", "plan"]
+__all__ = ["check", "exec_waits", "host_compile", "host_deliver", "op_early", "op_late", "op_notify", "plan", "receiver"]

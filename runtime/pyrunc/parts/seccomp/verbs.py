@@ -7,12 +7,12 @@ import posix
 from pyrunc import fileio
 from pyrunc.errors import StepFailure, errno_text, quote
 from pyrunc.linux import filters, jsonbytes
+from pyrunc.oci import state
 from pyrunc.parts.seccomp import cache
 from pyrunc.parts.seccomp.profile import NOT_CONNECTED, POINTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.parts.plans import Plans
     from pyrunc.parts.seccomp.profile import Entry
     from pyrunc.parts.sides import HostRun, Op, Run, TailRun
 
@@ -85,12 +85,13 @@ def host_deliver(entry: Entry, run: HostRun) -> None:
     """Host side: connects to listenerPath and sends the state of the container process (config-linux.md#containerprocessstate) with
     the listener, run.listener_fd. run.pid is the process under the filter; for exec, the container's init is run.init_pid. StepFailure if
     the receiver can't be reached: a container whose calls are not answered would hang."""
-    container = run.state("running", run.init_pid) if run.init_pid else run.state("creating", run.pid)
-    state = {"ociVersion": container["ociVersion"], "fds": ["seccompFd"], "pid": run.pid, "state": container}
+    status, pid = ("running", run.init_pid) if run.init_pid else ("creating", run.pid)
+    container = state.for_hooks(run.id, status, pid, run.bundle, run.annotations)
+    document = {"ociVersion": container["ociVersion"], "fds": ["seccompFd"], "pid": run.pid, "state": container}
     if entry["metadata"] is not None:
-        state["metadata"] = entry["metadata"]
+        document["metadata"] = entry["metadata"]
     try:
-        _send(entry["listener"] or "", jsonbytes.dumps(state), run.listener_fd)
+        _send(entry["listener"] or "", jsonbytes.dumps(document), run.listener_fd)
     except OSError as e:
         words = "%s: %s: %s" % (NOT_CONNECTED, quote(entry["listener"] or ""), errno_text(e.errno) if e.errno else e)
         raise StepFailure(
@@ -120,7 +121,6 @@ def _send(path: str, data: bytes, fd: int) -> None:
             posix.close(path_fd)
 
 
-def listener_of(plans: Plans) -> str | None:
-    """The socket that receives the listener of a container's filter, or None."""
-    entry = plans.get("seccomp")
-    return entry["listener"] if entry else None
+def receiver(entry: Entry) -> str | None:
+    """The socket that receives the filter's listener, or None."""
+    return entry["listener"]
