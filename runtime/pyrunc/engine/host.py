@@ -433,9 +433,12 @@ def _unwind(run: Run, undo: Undo, error: BaseException) -> None:
     """Kills init, undoes what was started, runs the poststop hooks if other hooks were reached, and releases the id."""
     state_dir = run.stored
     if run.pidfd >= 0:
-        if run.link is not None:
-            run.link.hang_up()  # a child of init that has not been reported to us would wait for us
-        child.kill(run.pidfd)
+        try:
+            if run.link is not None:
+                run.link.hang_up()  # a child of init that has not been reported to us would wait for us
+            child.kill(run.pidfd)
+        except OSError as e:
+            log.warn("init could not be killed: %s" % e)
     undo.all()
     if isinstance(error, HookFailure):
         steps.after_delete(run)

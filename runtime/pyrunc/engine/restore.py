@@ -262,7 +262,10 @@ def _unwind(run: Run, undo: Undo, talks: list[criu.Talk], others: set[int]) -> N
     if run.cancel is not None:
         run.cancel.ignore()
     for talk in talks:
-        talk.close()
+        try:
+            talk.close()
+        except OSError as e:
+            log.warn("criu could not be killed: %s" % e)
     try:
         _end_all(run, others)
     except (PyruncError, OSError) as e:
