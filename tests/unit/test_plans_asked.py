@@ -145,7 +145,7 @@ def test_paths_and_nodes_for_criu() -> None:
     entry: Any = {"masked": [["/m", "/p"]], "readonly": [["/r", "/p"]], "label": None}
     assert [one["source"] for one in criu_paths.external(entry, run)] == ["/dev/null"]
     assert criu_paths.external({**entry, "masked": []}, run) == []
-    assert criu_paths.readonly({"paths": entry}) == ["/r"] and criu_paths.readonly({}) == []
+    assert criu_paths.readonly(entry) == ["/r"]
     nodes: Any = {"bind": True, "nodes": [{"path": "/dev/a", "type": "c"}, {"path": "/dev/p", "type": "p"}]}
     assert criu_devices.bound(nodes) == ["/dev/a"] and criu_devices.bound({**nodes, "bind": False}) == []
     assert [(one["name"], one["follow"]) for one in criu_devices.external(nodes, run)] == [("/dev/a", False)]

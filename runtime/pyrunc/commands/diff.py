@@ -35,7 +35,7 @@ def _main(options: Options, id: str) -> int:
     style = choice.format_of(options, "diff", "text", "json")
     state_dir = open_state(options, id)
     now = status.of(state_dir)
-    if now not in ("created", "running", "paused"):
+    if now not in status.ALIVE:
         raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, now, "use `plan --diff` to compare configs")
     document = {"id": state_dir.id, "status": now, "config": None, **_compared(options, state_dir, now != "created")}
     if not status.is_alive(state_dir.state):

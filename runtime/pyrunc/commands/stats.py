@@ -59,7 +59,7 @@ def collect(options: Options, args: list[str], read: Callable[[dict[str, str]], 
                 raise
             continue
         now = status.of(state_dir)
-        if args or options.get("all") or now in ("created", "running", "paused"):
+        if args or options.get("all") or now in status.ALIVE:
             found.append((state_dir.id, now, read(state_dir.state.get("cgroup_paths") or {}), ""))
         state_dir.close()
     return found
@@ -75,7 +75,7 @@ def _of_engines(options: Options, args: list[str], read: Callable[[dict[str, str
         )
     found: list[Found] = []
     for one in engines.containers(choice.engine_of(options, "stats")):
-        if one["runtime"] != "pyrunc" or not (options.get("all") or one["status"] in ("created", "running", "paused")):
+        if one["runtime"] != "pyrunc" or not (options.get("all") or one["status"] in status.ALIVE):
             continue
         try:
             state_dir = store.open_state_dir(one["root"], one["id"]).load()

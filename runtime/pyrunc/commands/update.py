@@ -146,7 +146,7 @@ def main(options: Options, args: list[str]) -> int:
     state_dir.lock().load()
     try:
         now = status.of(state_dir)
-        if now not in ("created", "running", "paused"):
+        if now not in status.ALIVE:
             raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, now)
         change = update.Change(state_dir, options)
         schemata = (options.get("l3_cache_schema"), options.get("mem_bw_schema"))

@@ -267,8 +267,7 @@ class Talk:
         if self.ended:
             return
         self.ended = True
-        pidfd.kill(self.pidfd, SIGKILL)
-        child.reap(self.pidfd)
+        child.kill(self.pidfd)
         self.sock.close()
         self._words.close()
         posix.close(self.pidfd)

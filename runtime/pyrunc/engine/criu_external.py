@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pyrunc.engine.shapes import Message, MountTable
 
 TABLE_LIMIT = 64 << 20
-NULL = "/dev/null"
 DESCRIPTORS = "descriptors.json"  # [what 0, 1 and 2 were], as in runc
 
 
@@ -41,8 +40,7 @@ def dumped_mounts(run: Run) -> list[tuple[str, str]]:
             _note(names, table, root_fd, destination, recursive)
         for destination in asked_of(run, "mounts", "cgroup_places"):
             _note_cgroups(names, table, destination)
-        for path in asked_of(run, "paths", "masked_files", root_fd):
-            names[path] = NULL
+        names.update(asked_of(run, "paths", "masked_files", root_fd))
         for path in asked_of(run, "devices", "bound"):
             names.setdefault(path, path)
         return sorted(names.items())

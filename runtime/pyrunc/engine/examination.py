@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pyrunc import helper_process
 from pyrunc.engine import planner
+from pyrunc.engine.steps import FIRST_KEY
 from pyrunc.errors import PyruncError, Refusal, Unsupported, errno_text, quote
 from pyrunc.oci import normalise, pointers, schema_table, validate
 from pyrunc.oci.nearest import question
@@ -115,7 +116,7 @@ class Examination:
         left = _needing(set(failed)) - set(failed)
         if left:
             words = "not checked, because of other problems: %s" % ", ".join(
-                sorted({row[2][0] for row in PARTS if row[0] in left and row[2]})
+                sorted({FIRST_KEY[part] for part in left if part in FIRST_KEY})
             )
             self.warnings.append(("plan", None, words, None))
         for part, entry in list(ctx.plans.items()):

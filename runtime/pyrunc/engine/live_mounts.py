@@ -154,7 +154,7 @@ def nodes(run: Run, added: list[Entry], removed: list[Entry]) -> None:
 
 def _run(state_dir: StateDir, options: Mapping[str, Any]) -> Run:
     now = status.of(state_dir)
-    if now not in ("created", "running", "paused"):
+    if now not in status.ALIVE:
         raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, now)
     return lifecycle.run_of(state_dir, options)
 

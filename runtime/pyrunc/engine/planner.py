@@ -30,7 +30,7 @@ class Context:
         self.root = root
         self.plans: Plans = {}
         self.warnings: list[list[str]] = []
-        self.notices: list[list[str]] = []  # those of `warnings` that notice() was given
+        self._notices: set[int] = set()  # positions in `warnings`
         self.euid = posix.geteuid()
         self._userns: bool | None = None
 
@@ -54,13 +54,13 @@ class Context:
 
     def notice(self, pointer: str, text: str) -> None:
         """Something that the config asks for is left out: a warning that is written to the log without --debug, too (log.notice)."""
+        self._notices.add(len(self.warnings))
         self.warn(pointer, text)
-        self.notices.append([pointer, text])
 
     def log_warnings(self) -> None:
         """Writes them to the log."""
-        for warning in self.warnings:
-            (log.notice if warning in self.notices else log.warn)("%s: %s" % tuple(warning))
+        for position, warning in enumerate(self.warnings):
+            (log.notice if position in self._notices else log.warn)("%s: %s" % tuple(warning))
 
 
 DEFAULTS: Options = {

@@ -60,7 +60,7 @@ def named(run: Run, sources: str, spare: str) -> list[tuple[str, str]]:
     host = None
     groups = _groups(run)
     rootfs = planner.module("root").path_of(run.plans) or "/"
-    readonly = planner.module("criu.paths").readonly(run.plans)
+    readonly = asked_of(run, "paths", "readonly")
     root_fd = fs.open(rootfs, posix.O_PATH | posix.O_DIRECTORY)
     try:
         for number, one in enumerate(_wanted(run)):

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from pyrunc.state_document import State
     from pyrunc.store import StateDir
 
+ALIVE = ("created", "running", "paused")  # there is an init, and it is the container's
+
 
 def is_alive(state: State) -> bool:
     """Whether the recorded init exists and is not a zombie: pid, start time and boot id must all be those of create."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pyrunc.linux import constants as c
 from pyrunc.linux import mount
+from pyrunc.parts.devices.make import ATTRIBUTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.parts.devices.plan import Entry
     from pyrunc.parts.sides import External, HostRun
-
-NODE = c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as in parts/devices/make.py for bound nodes
 
 
 def bound(entry: Entry) -> list[str]:
@@ -31,5 +30,5 @@ def external(entry: Entry, _run: HostRun) -> list[External]:
 def clone(source: External, _run: HostRun, around: str | None = None) -> int:
     """-> fd of a detached mount of the node, or of the mount that contains it."""
     tree = mount.clone(around or source["source"], flags=c.AT_SYMLINK_NOFOLLOW)
-    mount.setattr(tree, NODE, 0)
+    mount.setattr(tree, ATTRIBUTES, 0)  # as those that create binds
     return tree

@@ -7,36 +7,31 @@ import posix
 from pyrunc.errors import StepFailure
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
+from pyrunc.parts.paths import COVER, NULL, NULL_DEVICE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyrunc.parts.paths import Entry
-    from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import External, HostRun
 
-NULL = "/dev/null"
-NULL_DEVICE = (1, 3)
-COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC  # as in parts/paths.py for masked files
 
-
-def masked_files(entry: Entry, root_fd: int) -> Iterator[str]:
-    """Masked paths that are files; directories are covered by file systems that belong to the container."""
+def masked_files(entry: Entry, root_fd: int) -> Iterator[tuple[str, str]]:
+    """(masked path, name in the images) of those that are files; directories are covered by file systems that belong to the container."""
     for path, _pointer in entry["masked"]:
         try:
             fd = paths.resolve(root_fd, path)
         except OSError:
             continue
         if fs.kind(fd) != c.S_IFDIR:
-            yield path
+            yield path, NULL
         posix.close(fd)
 
 
-def readonly(plans: Plans) -> list[str]:
+def readonly(entry: Entry) -> list[str]:
     """Paths that are made read-only."""
-    entry = plans.get("paths")
-    return [path for path, _pointer in entry["readonly"]] if entry else []
+    return [path for path, _pointer in entry["readonly"]]
 
 
 def external(entry: Entry, _run: HostRun) -> list[External]:

@@ -6,6 +6,7 @@ import posix
 
 from pyrunc.linux import constants as c
 from pyrunc.linux import paths
+from pyrunc.parts.devices.make import is_device, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,13 +19,16 @@ def compare(entry: Entry, drift: Drift, mounted: Mounted) -> None:
         try:
             fd = paths.resolve(mounted.root_fd, node["path"])
         except OSError:
-            drift.differs("devices", node["path"], "%s %d:%d" % (node["type"], node["major"], node["minor"]), None, node["pointer"])
+            drift.differs("devices", node["path"], shown(node), None, node["pointer"])
             continue
         info = posix.fstat(fd)
         posix.close(fd)
-        kinds = {c.S_IFCHR: "c", c.S_IFBLK: "b", c.S_IFIFO: "p"}
-        seen = (kinds.get(info.st_mode & c.S_IFMT), posix.major(info.st_rdev), posix.minor(info.st_rdev))
-        if seen != (node["type"], node["major"], node["minor"]) and node["type"] != "p":
-            drift.differs(
-                "devices", node["path"], "%s %d:%d" % (node["type"], node["major"], node["minor"]), "%s %d:%d" % seen, node["pointer"]
-            )
+        if not is_device(info, node):
+            drift.differs("devices", node["path"], shown(node), _seen(info), node["pointer"])
+
+
+def _seen(info: posix.stat_result) -> str:
+    kind = {c.S_IFCHR: "c", c.S_IFBLK: "b", c.S_IFIFO: "p"}.get(info.st_mode & c.S_IFMT)
+    if kind in (None, "p"):
+        return kind or "no device"
+    return "%s %d:%d" % (kind, posix.major(info.st_rdev), posix.minor(info.st_rdev))

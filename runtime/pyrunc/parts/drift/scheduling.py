@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyrunc.linux import _syscalls
-from pyrunc.parts.scheduling import CLASSES, POLICIES
+from pyrunc.parts.scheduling import CLASSES, POLICIES, WHO_PROCESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pyrunc.parts.scheduling import Entry
     from pyrunc.parts.sides import Drift
 
-WHO_PROCESS = 1
 NICE, REAL_TIME, DEADLINE = (0, 3), (1, 2), 6  # SCHED_OTHER and BATCH; FIFO and RR
 KEEP = 0x18  # SCHED_FLAG_KEEP_POLICY, _PARAMS
 
