@@ -93,14 +93,14 @@ def is_for_types(node):
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def imported(path):
-    """(line, 'pyrunc.x.y' or 'module', top level?) of each import that happens while pyrunc runs. Imports under `if TYPE_CHECKING:` are only
-    for the type checker."""
+def imported(path, types=False):
+    """(line, 'pyrunc.x.y' or 'module', top level?) of each import that happens while pyrunc runs; with `types`, those for the type checker
+    instead: under `if TYPE_CHECKING:`, and in stubs."""
     tree = ast.parse(path.read_text())
     top = {id(n) for n in tree.body}
     unreal = {id(below) for node in ast.walk(tree) if is_for_types(node) for below in ast.walk(node)}
     for node in ast.walk(tree):
-        if id(node) in unreal:
+        if (id(node) in unreal or path.suffix == ".pyi") != types:
             continue
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -126,6 +126,31 @@ def test_imports_go_down_only(path):
             if other not in MAY[mine] and not (mine == other == "parts" and is_its_own(path, name)):
                 wrong.append(f"{path.name}:{line}: {mine} imports {name}")
     assert wrong == []
+
+
+STUBS = sorted(p for p in PACKAGE.rglob("*.pyi") if p.name != "__init__.pyi")
+# Modules of types alone, which belong to no layer, and the one type from above that is needed below.
+TYPES_FOR_ALL = {"pyrunc.state_document", "pyrunc.cmdline"}
+TYPES_FROM_ABOVE = {("store", "pyrunc.parts.plans"): "what plan.json contains"}
+
+
+def types_from_above(path):
+    mine = area(path)
+    may = {*MAY[mine], mine} if mine in MAY else set()
+    for line, name, _top in imported(path, types=True):
+        if name.startswith("pyrunc.") and name not in TYPES_FOR_ALL and name.split(".")[1] not in may:
+            yield line, mine, name
+
+
+@pytest.mark.parametrize("path", [*FILES, *STUBS], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_types_come_from_below_too(path):
+    """A part may know the types of another part: it may read its plan."""
+    assert [found for found in types_from_above(path) if found[1:] not in TYPES_FROM_ABOVE] == []
+
+
+def test_types_from_above_would_be_seen():
+    found = {(mine, name) for path in FILES if area(path) == "store" for _line, mine, name in types_from_above(path)}
+    assert found == set(TYPES_FROM_ABOVE)
 
 
 VIEWS = ("criu", "drift", "shown")  # packages in which each module belongs to the part of the same name

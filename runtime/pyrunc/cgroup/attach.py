@@ -17,8 +17,8 @@ from pyrunc.linux import _syscalls, constants
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any
 
+    from pyrunc.cgroup.shapes import Run
     from pyrunc.state_document import State
 
 
@@ -114,7 +114,7 @@ def _of_init(path: str, init_pid: int) -> str | None:
 # --- from outside the delegated subtree
 
 
-def may_attach(e: CallError, run: Any) -> bool:
+def may_attach(e: CallError, run: Run) -> bool:
     """Whether a process that clone3 could not put into the cgroup may be created outside of it first. The kernel requires write access to
     the common ancestor of both cgroups (cgroup-v2.rst, Delegation Containment), which a user in a login session does not have."""
     if e.errno not in fs.REFUSED or e.call != "clone3" or not run.plans["cgroups"]["rootless"]:
@@ -126,7 +126,7 @@ def may_attach(e: CallError, run: Any) -> bool:
     return True
 
 
-def attach(run: Any, state: State, pid: int, cgroup_fd: int) -> None:
+def attach(run: Run, state: State, pid: int, cgroup_fd: int) -> None:
     """Asks the user's systemd to move a process into the container's scope, or into the cgroup below it that cgroup_fd is. If no manager owns
     the cgroup and the container has no limits, the process runs outside of it, as at create. StepFailure."""
     if not run.plans["cgroups"].get("unit"):

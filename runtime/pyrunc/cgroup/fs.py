@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypedDict
 
+    from pyrunc.cgroup.shapes import Run
+
     class Record(TypedDict):
         """The cgroups that were created for a container."""
 
@@ -134,10 +136,10 @@ def unique(paths: Mapping[str, str]) -> dict[str, str]:
     return seen
 
 
-def record_of(run: Any, entry: Mapping[str, Any]) -> Record:
+def record_of(run: Run, entry: Mapping[str, Any]) -> Record:
     """{"paths", "mounts", "existed", "inodes"}: what host_make has recorded about this container's cgroups. A state without such a record
     means that nothing was created; only if the state itself is lost is the plan used (then existed and inodes are empty)."""
-    state_dir = getattr(run, "state_dir", None)
+    state_dir = run.state_dir
     if state_dir is None:
         return {"paths": dict(entry["paths"]), "mounts": entry["mounts"], "existed": {}, "inodes": {}}
     made = state_dir.state.get("cgroups")

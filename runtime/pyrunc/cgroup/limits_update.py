@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from pyrunc.cgroup.group import Note
-    from pyrunc.parts.resources.limits import Memory
+    from pyrunc.cgroup.shapes import Memory
 
     Resources: TypeAlias = Any  # the entry of parts/resources; this module iterates over its keys, which a TypedDict does not allow
 

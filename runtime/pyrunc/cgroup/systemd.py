@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
     from pyrunc.cgroup.fs import Record
     from pyrunc.cgroup.hierarchies import Layout
+    from pyrunc.cgroup.shapes import Context, Places, Run
     from pyrunc.cgroup.systemd_manager import Unit
-    from pyrunc.parts.cgroups import Entry
-    from pyrunc.parts.sides import Context, HostRun
 
 SECTION = "config-linux.md#cgroups-path"
 PREFIX = "pyrunc"
@@ -32,7 +31,7 @@ UNIT_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 # --- names
 
 
-def plan(entry: Entry, given: str, ctx: Context, layout: Layout) -> None:
+def plan(entry: Places, given: str, ctx: Context, layout: Layout, annotations: Mapping[str, str]) -> None:
     """Completes the entry of parts/cgroups.py: paths, mounts and "unit": {"name", "slice", "user": whether a user manager has it,
     "properties": [[name, signature, value]] from annotations}. Refusals: a path that is not slice:prefix:name, invalid names."""
     if layout.version is None:
@@ -47,7 +46,6 @@ def plan(entry: Entry, given: str, ctx: Context, layout: Layout) -> None:
     for key, mount in layout.mounts.items():
         entry["paths"][key] = mount[0] + top + below.rstrip("/") + "/" + unit
         entry["mounts"][key] = mount[0]
-    annotations = ctx.plans.get("meta", {}).get("annotations", {})
     entry["unit"] = {
         "name": unit,
         "slice": slice_name,
@@ -172,7 +170,7 @@ def _seconds(name: str, kind: str, value: Any) -> list[Any] | None:
 # --- the unit
 
 
-def host_make(entry: Entry, run: HostRun) -> None:
+def host_make(entry: Places, run: Run) -> None:
     """Before the clone there is no process for the scope, so this only records what will be created."""
     unit = dict(entry["unit"])
     unit["address"] = bus_address(run.host_env) if unit["user"] else None
@@ -200,7 +198,7 @@ def _check_unused(paths: Mapping[str, str]) -> None:
         )
 
 
-def host_place(entry: Entry, run: HostRun) -> None:
+def host_place(entry: Places, run: Run) -> None:
     """Starts the scope with init in it, and on v1 moves init into the hierarchies that systemd does not use."""
     state = run.state_dir.state
     unit = state["cgroups"]["unit"]
@@ -224,7 +222,7 @@ def host_place(entry: Entry, run: HostRun) -> None:
         tree.enter(path, key, run.pid)
 
 
-def _start(manager: Manager, unit: Unit, entry: Mapping[str, Any], run: HostRun) -> None:
+def _start(manager: Manager, unit: Unit, entry: Mapping[str, Any], run: Run) -> None:
     from pyrunc.cgroup import unit_properties
 
     properties = unit_properties.of_scope(unit, entry, run, manager.version)
@@ -280,7 +278,7 @@ def _cgroup_of(pid: int) -> str:
         return "no cgroup"
 
 
-def set_resources(run: HostRun, entry: Any, cgroups: Mapping[str, Any]) -> Any:
+def set_resources(run: Run, entry: Any, cgroups: Mapping[str, Any]) -> Any:
     """The limits as properties of the unit, before they are written to the files. Returns the entry for the files: the quota is
     rounded as systemd rounds it."""
     from pyrunc.cgroup import unit_properties
@@ -300,9 +298,8 @@ def set_resources(run: HostRun, entry: Any, cgroups: Mapping[str, Any]) -> Any:
     return dict(entry, cpu=dict(entry["cpu"], quota=unit_properties.rounded_quota(quota, entry["cpu"].get("period", 0))))
 
 
-def _recorded(run: HostRun, entry: Mapping[str, Any]) -> Unit:
-    state_dir = getattr(run, "state_dir", None)
-    state = state_dir.state if state_dir is not None else {}
+def _recorded(run: Run, entry: Mapping[str, Any]) -> Unit:
+    state = run.state_dir.state if run.state_dir is not None else {}
     return (state.get("cgroups") or {}).get("unit") or dict(entry["unit"], address=None)
 
 
@@ -315,7 +312,7 @@ def attach(unit: Unit, below: str, pid: int) -> None:
         manager.close()
 
 
-def undo_make(entry: Entry, run: HostRun) -> None:
+def undo_make(entry: Places, run: Run) -> None:
     """Stops the unit, resets its failed state, and removes the remaining directories. An unreachable manager is not an error if the cgroups
     no longer exist, as with a user's manager after the last session ended."""
     record = fs.record_of(run, entry)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from pyrunc.cgroup.devices_rules import Rule
-    from pyrunc.parts.resources.limits import Cpu, Memory
+    from pyrunc.cgroup.shapes import Cpu, Memory, Run
 
     Property: TypeAlias = list[Any]  # [name, D-Bus signature, value]
 
@@ -28,11 +28,11 @@ ACCOUNTING = {
 }
 
 
-def of_scope(unit: Mapping[str, Any], entry: Mapping[str, Any], run: Any, version: int) -> list[Property]:
+def of_scope(unit: Mapping[str, Any], entry: Mapping[str, Any], run: Run, version: int) -> list[Property]:
     """For StartTransientUnit: the description of the unit, the config's properties, and those that must be set at its start."""
     resources = run.plans.get("resources") or {}
     is_slice = unit["name"].endswith(".slice")
-    out = [["Description", "s", "pyrunc container " + run.id]]
+    out: list[Property] = [["Description", "s", "pyrunc container " + run.id]]
     if is_slice:
         out.append(["Wants", "as", [unit["slice"]]])  # the name of a slice determines its parent
     else:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeAlias
 
+    from pyrunc.cgroup.shapes import Blkio, Cpu, Memory, Network, Pids
     from pyrunc.cgroup.tree import Prepare
-    from pyrunc.parts.resources.limits import Blkio, Cpu, Memory, Network, Pids
 
     Opener: TypeAlias = Callable[[str, str], Group]
     Late: TypeAlias = list[tuple[str, int, str]]  # [(file, value, member of the config)] to write after another value

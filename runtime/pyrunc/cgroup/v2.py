@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
+    from pyrunc.cgroup.shapes import Blkio, Cpu, Memory, Pids
     from pyrunc.cgroup.tree import Prepare
     from pyrunc.cgroup.v1 import Opener
-    from pyrunc.parts.resources.limits import Blkio, Cpu, Memory, Pids
 
 POINTER = "/linux/resources"
 DOMAIN_ONLY = ("memory", "io", "hugetlb")  # controllers that a threaded cgroup can't have

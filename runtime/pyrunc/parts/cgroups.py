@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final, TypedDict
 
+    from pyrunc.cgroup.fs import Record
     from pyrunc.cgroup.hierarchies import Layout
+    from pyrunc.cgroup.shapes import Places
+    from pyrunc.cgroup.tree import Prepare as Preparer
     from pyrunc.cgroup.tree import Removal
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.resources import Entry as Limits
@@ -30,20 +33,7 @@ if TYPE_CHECKING:
         total=False,
     )
 
-    class _Optional(TypedDict, total=False):
-        sub: str  # the cgroup below the container's that init is moved into (v2)
-        unit: dict[str, Any]  # with the systemd manager only; see cgroup/systemd.py
-
-    class Entry(_Optional):
-        manager: str
-        version: int | str | None  # 1, 2, "hybrid"
-        paths: dict[str, str]  # {key: directory}; keys are controllers, "name=systemd", and "unified" for cgroup2
-        mounts: dict[str, str]  # {key: mount point}
-        explicit: bool  # the config names a path
-        rootless: bool  # missing permissions are accepted as long as the config asks for nothing
-
-    from pyrunc.cgroup.fs import Record
-    from pyrunc.cgroup.tree import Prepare as Preparer
+    Entry = Places
 
 
 POINTER: Final = "/linux/cgroupsPath"
@@ -79,7 +69,7 @@ def plan(node: Node, ctx: Context) -> Entry:
     if manager == "systemd":
         from pyrunc.cgroup import systemd
 
-        systemd.plan(entry, given, ctx, layout)
+        systemd.plan(entry, given, ctx, layout, ctx.plans.get("meta", {}).get("annotations", {}))
         return _with_sub(entry, ctx)
     if layout.version is None:
         if entry["rootless"] and not given:

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, TypedDict
 
+    from pyrunc.cgroup.devices_rules import Rule
+    from pyrunc.cgroup.shapes import Limits
     from pyrunc.parts.cgroups import Entry as Cgroups
     from pyrunc.parts.plans import Plans
-    from pyrunc.parts.resources.limits import Blkio, Cpu, GivenRule, Memory, Network, Pids, Resources, Rule
+    from pyrunc.parts.resources.limits import GivenRule, Resources
     from pyrunc.parts.sides import Context, HostRun
 
     Node = TypedDict(
@@ -26,20 +28,7 @@ if TYPE_CHECKING:
         total=False,
     )
 
-    class Entry(TypedDict, total=False):
-        """Each key is present only if the config has it; limits.py describes the forms."""
-
-        memory: Memory
-        cpu: Cpu
-        pids: Pids
-        blkio: Blkio
-        hugetlb: list[list[Any]]
-        network: Network
-        rdma: list[list[Any]]
-        unified: list[list[str]]
-        devices: list[Rule]  # the config's rules, then the defaults
-        asked: bool  # whether the config has anything but device rules
-        in_userns: bool  # device rules can't be loaded
+    Entry = Limits
 
 
 NO_CGROUP = "cannot set limits: container could not join or create cgroup"

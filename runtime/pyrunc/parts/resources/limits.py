@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final, TypedDict
 
+    from pyrunc.cgroup.devices_rules import Rule
+    from pyrunc.cgroup.shapes import Blkio, Cpu, Memory, Network, Pids
     from pyrunc.parts.devices.plan import Given as Device
     from pyrunc.parts.sides import Context
-
-    Rule = list[Any]  # [allow, type, major, minor, access]; -1 matches any number
 
     class GivenRule(TypedDict, total=False):
         allow: bool
@@ -38,41 +38,6 @@ if TYPE_CHECKING:
         checkBeforeUpdate: bool
 
     Resources = dict[str, Any]  # /linux/resources, as in the schema
-
-    class Memory(TypedDict, total=False):
-        limit: int
-        reservation: int
-        swap: int
-        swappiness: int
-        oom_off: bool
-        hierarchy: bool
-        check: bool
-
-    class Cpu(TypedDict, total=False):
-        shares: int
-        quota: int
-        period: int
-        burst: int
-        idle: int
-        rt_runtime: int
-        rt_period: int
-        cpus: str
-        mems: str
-
-    class Pids(TypedDict):
-        limit: int
-
-    class Blkio(TypedDict, total=False):
-        weight: int
-        leaf_weight: int
-        devices: list[list[Any]]  # [major, minor, weight or None, leaf weight or None]
-        throttle: list[list[Any]]
-
-    Network = TypedDict(
-        "Network",
-        {"class": int, "priorities": list[list[Any]]},
-        total=False,
-    )
 
 
 POINTER: Final = "/linux/resources"
