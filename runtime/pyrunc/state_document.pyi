@@ -1,4 +1,4 @@
-"""state.json as types (store.py describes the file): what later commands know about a container. Nothing here exists at run time."""
+"""state.json as types (state_dir.py describes the file): what later commands know about a container. Nothing here exists at run time."""
 
 from typing import Any, NotRequired, TypedDict
 
@@ -34,7 +34,7 @@ class Dumping(TypedDict):
     method: str | None  # the value of --network-lock
 
 class State(TypedDict, total=False):
-    """The whole document. In store.VERSION 1, keys without a comment are always present."""
+    """The whole document. In state_dir.VERSION 1, keys without a comment are always present."""
 
     version: int
     id: str

@@ -1,7 +1,7 @@
 """Upgrading while containers are running: the executable is replaced, and the new release handles containers created by the previous one.
 
 The previous release is built from the history of this repository, with the plain launcher, at the commit PREVIOUS, which is updated with each
-release. A change to the format of the state that breaks a test here needs a new store.VERSION, or a reader for both formats.
+release. A change to the format of the state that breaks a test here needs a new state_dir.VERSION, or a reader for both formats.
 """
 
 import json

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pyrunc import store
 from pyrunc.engine import engines
+from pyrunc.state_dir import PID_MAX
 
 
 def named(engine: str, annotations: dict[str, str], rootfs: str = "", id: str = "abc") -> tuple[Any, Any]:
@@ -97,7 +97,7 @@ def test_a_container_of_crun(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyP
     folder = tmp_path / "ns/one"
     folder.mkdir(parents=True, mode=0o700)
     (tmp_path / "ns").chmod(0o700)
-    pid = store.PID_MAX if ended else os.getpid()  # no process has the pid PID_MAX
+    pid = PID_MAX if ended else os.getpid()  # no process has the pid PID_MAX
     (folder / "status").write_text(json.dumps({"pid": pid, "bundle": "/b", "rootfs": "/b/rootfs"}))
     found = engines._foreign("containerd", str(tmp_path / "ns"), "one")
     assert found is not None

@@ -17,6 +17,7 @@ MAY = {
     "commands": {
         "engine",
         "parts",
+        "state_dir",
         "store",
         "oci",
         "log",
@@ -43,6 +44,7 @@ MAY = {
         "cgroup",
         "oci",
         "linux",
+        "state_dir",
         "store",
         "helper_process",
         "log",
@@ -57,7 +59,8 @@ MAY = {
     "cgroup": {"cgroup", "linux", "errors", "jsonio", "fileio", "install_paths", "timestamps", "helper_process"},
     "oci": {"oci", "linux", "errors", "jsonio", "fileio", "install_paths", "timestamps", "helper_process", "json_errors"},
     "linux": {"linux", "errors", "jsonio", "fileio", "install_paths", "timestamps"},
-    "store": {"linux", "errors", "jsonio", "fileio", "install_paths", "timestamps"},
+    "store": {"state_dir", "linux", "errors", "fileio"},
+    "state_dir": {"linux", "errors", "jsonio", "fileio"},
     "log": {"trace", "jsonio", "fileio", "install_paths", "timestamps", "errors", "codes", "render"},
     "trace": set(),
     "tracefile": {"trace", "jsonio", "fileio", "install_paths", "timestamps", "errors"},
@@ -131,7 +134,7 @@ def test_imports_go_down_only(path):
 STUBS = sorted(p for p in PACKAGE.rglob("*.pyi") if p.name != "__init__.pyi")
 # Modules of types alone, which belong to no layer, and the one type from above that is needed below.
 TYPES_FOR_ALL = {"pyrunc.state_document", "pyrunc.cmdline"}
-TYPES_FROM_ABOVE = {("store", "pyrunc.parts.plans"): "what plan.json contains"}
+TYPES_FROM_ABOVE = {("state_dir", "pyrunc.parts.plans"): "what plan.json contains"}
 
 
 def types_from_above(path):
@@ -149,7 +152,7 @@ def test_types_come_from_below_too(path):
 
 
 def test_types_from_above_would_be_seen():
-    found = {(mine, name) for path in FILES if area(path) == "store" for _line, mine, name in types_from_above(path)}
+    found = {(mine, name) for path in FILES if area(path) == "state_dir" for _line, mine, name in types_from_above(path)}
     assert found == set(TYPES_FROM_ABOVE)
 
 
@@ -381,7 +384,7 @@ def test_parts_keep_no_state_and_read_no_environment(path):
     assert used & {"sys.argv", "posix.environ", "os.environ", "time.time", "time.time_ns"} == set()
 
 
-# Modules other than store.py that create or remove files relative to a descriptor. For the container's directory, store.py provides it.
+# Modules other than state_dir.py that create or remove files relative to a descriptor. For the container's directory, it provides them.
 BY_DESCRIPTOR = {
     ("engine/gate.py", "the two fifos of start"), ("engine/restore.py", "empty directories that CRIU mounts on"),
     ("engine/criu_log.py", "what a killed CRIU leaves in its own work directory"), ("engine/checkpoint.py", "images, in the directory that was asked for"),

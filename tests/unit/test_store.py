@@ -7,12 +7,13 @@ import posix
 
 import pytest
 
-from pyrunc import store
+from pyrunc import jsonio, store
 from pyrunc.errors import StateError
 from pyrunc.linux import jsonbytes
+from pyrunc.state_dir import VERSION
 
 STATE = {
-    "version": store.VERSION, "id": "one", "bundle": "/b", "rootfs": "/b/rootfs", "annotations": {}, "created": "2026-01-01T00:00:00Z",
+    "version": VERSION, "id": "one", "bundle": "/b", "rootfs": "/b/rootfs", "annotations": {}, "created": "2026-01-01T00:00:00Z",
     "status": "creating", "pid": 0, "start_time": 0, "boot_id": "x",
 }  # fmt: skip
 
@@ -111,7 +112,7 @@ def test_a_reformatted_plan_is_read_completely(state_dir):
 
 def test_one_document_without_a_newline(state_dir):
     with open(log(state_dir), "w") as file:
-        file.write(store.jsonio.dumps(STATE))
+        file.write(jsonio.dumps(STATE))
     assert read(state_dir) == STATE
 
 

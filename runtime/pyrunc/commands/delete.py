@@ -6,11 +6,12 @@ from __future__ import annotations
 from pyrunc import store
 from pyrunc.engine import lifecycle, regex_match
 from pyrunc.errors import StateError
+from pyrunc.state_dir import LOCK_WAIT_MS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.cmdline import Options
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 
 FORCE_LOCK_MS = 5_000
@@ -71,7 +72,7 @@ def _lock(state_dir: StateDir, force: bool) -> None:
             "called-from-hook", "a hook can't delete its own container", state_dir.id, hint="let the hook fail; then everything is undone"
         )
     try:
-        state_dir.lock(FORCE_LOCK_MS if force else store.LOCK_WAIT_MS)
+        state_dir.lock(FORCE_LOCK_MS if force else LOCK_WAIT_MS)
     except StateError as e:
         if not force or e.reason == "unknown-container":
             raise

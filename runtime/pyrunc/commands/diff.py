@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyrunc.cmdline import Options
     from pyrunc.parts.plans import Plans
     from pyrunc.render import Paint
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 
 def main(options: Options, args: list[str]) -> int:

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.cmdline import Options
     from pyrunc.engine.engines import Found
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 FULL_ID = 64  # characters of an id that engines give: never a name, and never the beginning of an id
 

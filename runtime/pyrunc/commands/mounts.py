@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cmdline import Options
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 
 HEAD = ("DESTINATION", "TYPE", "SOURCE", "ORIGIN", "OPTIONS")

@@ -10,7 +10,7 @@ from pyrunc.store import open_state
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.cmdline import Options
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 
 def main(options: Options, args: list[str]) -> int:

@@ -21,8 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.cmdline import Options
     from pyrunc.linux import procevents
+    from pyrunc.state_dir import StateDir
     from pyrunc.state_document import ExitRecord
-    from pyrunc.store import StateDir
 
 
 KEEPS_STATUS = (6, 15)  # PIDFD_INFO_EXIT

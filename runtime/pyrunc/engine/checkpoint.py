@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyrunc.engine.run import Run
     from pyrunc.engine.shapes import Settings
     from pyrunc.parts.plans import Plans
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 LOG = "dump.log"
 CLONE_NEWNET = 0x40000000

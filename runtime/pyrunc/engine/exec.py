@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from pyrunc.engine.shapes import Record
     from pyrunc.parts.sides import Op
+    from pyrunc.state_dir import StateDir
     from pyrunc.state_document import State
-    from pyrunc.store import StateDir
 
 PARTS = (
     "user", "terminal", "program", "capabilities", "rlimits", "oom", "scheduling", "personality", "mempolicy", "labels", "seccomp", "fds",

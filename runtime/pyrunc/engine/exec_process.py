@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pyrunc.cmdline import Options
     from pyrunc.parts.sides import Options as VerbOptions
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 
 def verb_options(options: Options) -> VerbOptions:

@@ -13,8 +13,8 @@ from pyrunc.linux import pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.state_dir import StateDir
     from pyrunc.state_document import ExitRecord
-    from pyrunc.store import StateDir
 
 
 def recorded(state_dir: StateDir) -> ExitRecord | None:

@@ -17,7 +17,7 @@ from pyrunc.linux.constants import S_IFIFO, S_IFMT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 GATE, RESULT = "exec.fifo", "result"
 BEFORE = "gate"  # its name in containers that an older release has created; their state has two numbers

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.engine.shapes import Stale
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 UNFINISHED_S = 10  # during a create, a directory has no state for some microseconds
 LIMIT = 64 << 20

@@ -13,6 +13,7 @@ from pyrunc.engine.order import CREATE
 from pyrunc.errors import Bug, CallError, HookFailure, PyruncError, StepFailure, errno_text
 from pyrunc.linux import constants as c
 from pyrunc.linux import jsonbytes, pidfd
+from pyrunc.state_dir import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def reserve(run: Run, warnings: list[list[str]]) -> None:
     fds = planner.module("fds")
     try:
         state_dir.state = {
-            "version": store.VERSION,
+            "version": VERSION,
             "id": run.id,
             "bundle": run.bundle,
             "rootfs": planner.module("root").path_of(run.plans),

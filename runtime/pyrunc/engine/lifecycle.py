@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.parts.plans import Plans
+    from pyrunc.state_dir import StateDir
     from pyrunc.state_document import State
-    from pyrunc.store import StateDir
 
 GONE_MS = 10_000  # how long delete --force waits for init to exit
 

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from pyrunc.engine.run import Run
     from pyrunc.engine.shapes import Act, Ask, Failed, LiveNote, Made
     from pyrunc.parts.sides import Entry, Json
+    from pyrunc.state_dir import StateDir
     from pyrunc.state_document import LiveMount
-    from pyrunc.store import StateDir
 
 MADE, GO, DONE = b"m", b"g", b"f"
 TABLE_LIMIT = 64 << 20

@@ -18,7 +18,7 @@ from pyrunc.linux import _syscalls, ns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.parts.plans import Plans
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 PROGRAMS = ("iptables-restore", "ip6tables-restore")
 UNLOCK = b"*filter\n:CRIU - [0:0]\n-D INPUT -j CRIU\n-D OUTPUT -j CRIU\n-X CRIU\nCOMMIT\n"  # the same text as in criu/net.c

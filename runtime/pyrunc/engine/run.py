@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyrunc.linux.proc import Proc
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Entry, Op
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 
 class Run:

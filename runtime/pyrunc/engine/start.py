@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 NOTES_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
 GONE_MS = 10_000  # how long a failed start waits for init to exit

@@ -7,8 +7,8 @@ from pyrunc.linux import pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.state_dir import StateDir
     from pyrunc.state_document import State
-    from pyrunc.store import StateDir
 
 ALIVE = ("created", "running", "paused")  # there is an init, and it is the container's
 

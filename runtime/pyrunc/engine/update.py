@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.parts.sides import Entry, Json
-    from pyrunc.store import StateDir
+    from pyrunc.state_dir import StateDir
 
 
 class Change:

@@ -96,7 +96,7 @@ class HookRun(AskRun, Protocol):
     """Hooks run on both sides."""
 
     annotations: dict[str, str]
-    state_dir: Any  # store.StateDir; None where nothing is stored, and in init
+    state_dir: Any  # state_dir.StateDir; None where nothing is stored, and in init
     cancel: Cancel | None
     late_filter: tuple[Any, ...] | None  # init: the filter that is not loaded yet
     exec_env: tuple[bytes, ...] | None  # init: the program's environment
@@ -114,7 +114,7 @@ class HostRun(Run, Protocol):
 
     root: str  # --root
     annotations: dict[str, str]
-    state_dir: Any  # store.StateDir; None where nothing is stored
+    state_dir: Any  # state_dir.StateDir; None where nothing is stored
     pidfd: int
     clone_flags: int
     cgroup_fd: int  # version 2: for CLONE_INTO_CGROUP; -1
@@ -139,7 +139,7 @@ class HostRun(Run, Protocol):
 class InitRun(TailRun, Protocol):
     """The clone that becomes the container's process."""
 
-    state_dir: Any  # store.StateDir as of the clone, for reading only
+    state_dir: Any  # state_dir.StateDir as of the clone, for reading only
     annotations: dict[str, str]
     joined_ns: tuple[str, ...]
     late_mounts: list[tuple[Any, int]]
@@ -156,7 +156,7 @@ class InitRun(TailRun, Protocol):
 class ExecRun(HostRun, TailRun, Protocol):
     """The process that the caller started, for exec: it acts for the process that joins, which runs no Python."""
 
-    container: Any  # store.StateDir of the container, which exec does not change
+    container: Any  # state_dir.StateDir of the container, which exec does not change
 
 class Drift(Protocol):
     """What parts/drift may use: the plan and a running container, and where to report differences."""
