@@ -6,7 +6,7 @@ from __future__ import annotations
 from pyrunc import store
 from pyrunc.commands import lookup
 from pyrunc.engine import exec as engine_exec
-from pyrunc.engine import exec_process, foreground, host, prepare
+from pyrunc.engine import exec_process, foreground, pid_output, prepare
 from pyrunc.engine.order import NOT_OF_EXEC
 
 TYPE_CHECKING = False
@@ -39,9 +39,9 @@ def _publish(run: ExecRun, terminal: foreground.Terminal | None = None) -> None:
         if terminal is not None:
             terminal.receive()
         if run.options["pidfd_socket"]:
-            host.send_pidfd(run.options["pidfd_socket"], run.pidfd)
+            pid_output.send_pidfd(run.options["pidfd_socket"], run.pidfd)
         if run.options["pid_file"]:
-            host.write_pid_file(run.options["pid_file"], run.pid)
+            pid_output.write_pid_file(run.options["pid_file"], run.pid)
     except BaseException:
         engine_exec.end(run)
         raise

@@ -13,7 +13,20 @@ from _signal import SIGKILL
 from pyrunc import fileio, log
 from pyrunc.cgroup import superblock
 from pyrunc.cgroup.fs import levels
-from pyrunc.engine import checkpoint, child, criu, criu_external, criu_images, criu_log, host, planner, restore_mounts, signals, steps
+from pyrunc.engine import (
+    checkpoint,
+    child,
+    criu,
+    criu_external,
+    criu_images,
+    criu_log,
+    host,
+    pid_output,
+    planner,
+    restore_mounts,
+    signals,
+    steps,
+)
 from pyrunc.engine.order import RESTORE
 from pyrunc.errors import PyruncError, Refusal, StepFailure, quote
 from pyrunc.linux import _syscalls, fs, netlink, pidfd, tty
@@ -254,7 +267,7 @@ def _publish(run: Run) -> None:
     run.stored.state.pop("restore_log")
     run.stored.record("status", "running")
     if run.options.get("pid_file"):
-        host.write_pid_file(run.options["pid_file"], run.pid)
+        pid_output.write_pid_file(run.options["pid_file"], run.pid)
 
 
 def _unwind(run: Run, undo: Undo, talks: list[criu.Talk], others: set[int]) -> None:
