@@ -388,7 +388,7 @@ def test_parts_keep_no_state_and_read_no_environment(path):
 BY_DESCRIPTOR = {
     ("engine/gate.py", "the two fifos of start"), ("engine/restore.py", "empty directories that CRIU mounts on"),
     ("engine/criu_log.py", "what a killed CRIU leaves in its own work directory"), ("engine/checkpoint.py", "images, in the directory that was asked for"),
-    ("cgroup/tree.py", "cgroups"), ("parts/rdt.py", "groups of resctrl"), ("commands/spec.py", "the config that it writes"),
+    ("cgroup/tree.py", "cgroups"), ("parts/rdt/__init__.py", "groups of resctrl"), ("commands/spec.py", "the config that it writes"),
     ("parts/notify.py", "the directory of the supervisor's socket"), ("parts/seccomp/cache.py", "compiled filters, in the state root"),
     ("engine/gc.py", "the cache of older versions"),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""parts/rdt.py over a tree that looks like resctrl (no such hardware here): plain files, so errors of the kernel are not covered."""
+"""parts/rdt over a tree that looks like resctrl (no such hardware here): plain files, so errors of the kernel are not covered."""
 
 import pytest
 
@@ -17,8 +17,8 @@ def resctrl(tmp_path, monkeypatch):
     (root / "tasks").write_text("")
     for name, text in (("cbm_mask", "fffff"), ("min_cbm_bits", "1"), ("num_closids", "16")):
         (root / "info/L3" / name).write_text(text + "\n")
-    monkeypatch.setattr(rdt, "find_root", lambda: str(root))
-    monkeypatch.setattr(rdt, "in_resctrl", lambda fd: True)
+    monkeypatch.setattr(rdt.resctrl, "find_root", lambda: str(root))
+    monkeypatch.setattr(rdt.resctrl, "in_resctrl", lambda fd: True)
     real = rdt.posix.mkdir
 
     def mkdir(name, mode, dir_fd):
@@ -57,7 +57,7 @@ def test_absent_touches_nothing():
 
 
 def test_no_resctrl(monkeypatch):
-    monkeypatch.setattr(rdt, "find_root", lambda: None)
+    monkeypatch.setattr(rdt.resctrl, "find_root", lambda: None)
     with pytest.raises(Unsupported, match="intelRdt is specified in config, but Intel RDT is not enabled"):
         plan({})
 
@@ -174,14 +174,14 @@ def test_the_kernels_reason_is_shown(resctrl, monkeypatch):
     run = run_of(entry)
     rdt.host_make(entry, run)
     (resctrl / "info/last_cmd_status").write_text("Need at least 1 bits in the mask\n")
-    real = rdt._write
+    real = rdt.resctrl.write
 
     def refuse(fd, name, text, path):
         if name == "schemata":
             raise OSError(22, "Invalid argument", path + "/schemata")
         real(fd, name, text, path)
 
-    monkeypatch.setattr(rdt, "_write", refuse)
+    monkeypatch.setattr(rdt.resctrl, "write", refuse)
     with pytest.raises(StepFailure, match="Need at least 1 bits in the mask"):
         rdt.host_apply(entry, run)
 

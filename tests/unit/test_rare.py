@@ -15,9 +15,10 @@ import pytest
 from fakes.hand import Run
 from pyrunc.errors import CallError
 from pyrunc.linux import dbus, netlink, ns, pidfd, proc
-from pyrunc.parts import capabilities, rdt, scheduling
+from pyrunc.parts import capabilities, scheduling
 from pyrunc.parts.devices import make
 from pyrunc.parts.mounts import cgroupfs, copyup, filesystems
+from pyrunc.parts.rdt import resctrl
 
 
 def open_files():
@@ -76,10 +77,12 @@ def test_the_option_that_a_file_system_refuses(option, before, number, pointer):
 
 def test_where_resctrl_is_mounted(monkeypatch):
     line = "30 25 0:27 / %s rw,relatime - %s resctrl rw\n"
-    monkeypatch.setattr(rdt, "read_file", lambda _path, _limit: (line % ("/sys", "sysfs") + line % ("/sys/fs/resctrl", "resctrl")).encode())
-    assert rdt.find_root() == "/sys/fs/resctrl"
-    monkeypatch.setattr(rdt, "read_file", lambda _path, _limit: (line % ("/resctrl", "tmpfs")).encode())
-    assert rdt.find_root() is None
+    monkeypatch.setattr(
+        resctrl, "read_file", lambda _path, _limit: (line % ("/sys", "sysfs") + line % ("/sys/fs/resctrl", "resctrl")).encode()
+    )
+    assert resctrl.find_root() == "/sys/fs/resctrl"
+    monkeypatch.setattr(resctrl, "read_file", lambda _path, _limit: (line % ("/resctrl", "tmpfs")).encode())
+    assert resctrl.find_root() is None
 
 
 @pytest.mark.parametrize(("short", "words"), [(0, None), (1, "short write")])

@@ -97,15 +97,15 @@ def test_drivers_of_devices(monkeypatch):
     assert found == ["mem", "a name", "ramdisk", "sd", None]
 
 
-@pytest.mark.parametrize(("magic", "is_one"), [(rdt.MAGIC, True), (0x1021994, False)])
+@pytest.mark.parametrize(("magic", "is_one"), [(rdt.resctrl.MAGIC, True), (0x1021994, False)])
 def test_detection_of_a_resctrl_file_system(tmp_path, monkeypatch, magic, is_one):
     """The magic number is the first value that statfs(2) returns."""
-    monkeypatch.setattr(rdt._syscalls, "fstatfs", lambda _fd: (magic, 0))
+    monkeypatch.setattr(rdt.resctrl._syscalls, "fstatfs", lambda _fd: (magic, 0))
     before = sorted(os.listdir("/proc/self/fd"))
     if is_one:
-        os.close(rdt._open(str(tmp_path)))
+        os.close(rdt.resctrl.open_dir(str(tmp_path)))
     else:
-        assert outcome(rdt._open, str(tmp_path)) == "ENODEV"
+        assert outcome(rdt.resctrl.open_dir, str(tmp_path)) == "ENODEV"
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
@@ -118,7 +118,7 @@ def test_detection_of_a_resctrl_file_system(tmp_path, monkeypatch, magic, is_one
 )  # fmt: skip
 def test_a_group_of_resctrl_is_removed(tmp_path, monkeypatch, opening, removing, answer):
     (tmp_path / "group").mkdir()
-    monkeypatch.setattr(rdt, "_open", failing(opening) if opening else lambda *_words: os.open(tmp_path, os.O_RDONLY))
+    monkeypatch.setattr(rdt.resctrl, "open_dir", failing(opening) if opening else lambda *_words: os.open(tmp_path, os.O_RDONLY))
     if removing:
         monkeypatch.setattr(rdt.posix, "rmdir", failing(removing))
     assert outcome(rdt._rmdir, "/r", (), "group") == answer

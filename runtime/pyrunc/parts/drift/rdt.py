@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pyrunc.parts.rdt import current, is_value, parse
+from pyrunc.parts.rdt import current, is_value
+from pyrunc.parts.rdt.resctrl import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

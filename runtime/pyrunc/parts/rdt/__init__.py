@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import posix
 
-from pyrunc.errors import CallError, Refusal, StepFailure, Unsupported, errno_text, quote
-from pyrunc.fileio import fsdecode, fsencode, read_fd, read_file
-from pyrunc.linux import _syscalls
+from pyrunc.errors import Refusal, StepFailure, Unsupported, errno_text, quote
+from pyrunc.parts.rdt import resctrl
+from pyrunc.parts.rdt.statistics import stats as stats
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from typing import Any, Final, TypedDict
 
     from pyrunc.parts.sides import Context, HostRun
@@ -47,9 +47,7 @@ if TYPE_CHECKING:
 
 POINTER: Final = "/linux/intelRdt"
 SECTION = "config-linux.md#intelrdt"
-MAGIC = 0x7655821
 RESERVED = ("info", "mon_groups", "mon_data")
-O_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 
 def plan(node: Node, ctx: Context) -> Entry | None:
@@ -61,7 +59,7 @@ def plan(node: Node, ctx: Context) -> Entry | None:
     rdt = node.get(POINTER)
     if rdt is None:
         return None
-    root = find_root()
+    root = resctrl.find_root()
     if root is None:
         raise Unsupported(
             "no-rdt",
@@ -101,7 +99,7 @@ def _schemata(rdt: Mapping[str, Any], root: str) -> list[str]:
         _check_line(line, pointer)
         if not line.lstrip().startswith(prefix):
             raise Refusal("bad-schema", "%s does not begin with %s" % (quote(line), prefix), pointer, section=SECTION)
-        if not any(exists("%s/info/%s" % (root, name)) for name in ((info, "L3CODE") if info == "L3" else (info,))):
+        if not any(resctrl.exists("%s/info/%s" % (root, name)) for name in ((info, "L3CODE") if info == "L3" else (info,))):
             raise Unsupported(
                 "no-rdt-resource",
                 "intelRdt.%s is specified in config, but Intel RDT/%s is not enabled" % (key, what),
@@ -120,60 +118,7 @@ def _check_line(line: str, pointer: str) -> None:
         raise Refusal("bad-schema", "%s is not one line of the form RESOURCE:DOMAIN=VALUE" % quote(line), pointer, section=SECTION)
 
 
-def find_root() -> str | None:
-    """Mount point of resctrl, or None."""
-    for line in fsdecode(read_file("/proc/self/mountinfo", 256 << 20)).split("\n"):
-        head, _, tail = line.partition(" - ")
-        if tail.startswith("resctrl "):
-            return head.split(" ")[4]
-    return None
-
-
-def exists(path: str) -> bool:
-    try:
-        posix.stat(fsencode(path))
-    except OSError:
-        return False
-    return True
-
-
 # --- groups
-
-
-def _open(root: str, *names: str) -> int:
-    """Descriptor of a directory below the mount point. The OSError has the path; ENODEV if the directory is not in resctrl."""
-    path = "/".join((root,) + tuple(n for n in names if n))
-    fd = posix.open(fsencode(path), O_DIR)
-    if not in_resctrl(fd):
-        posix.close(fd)
-        raise OSError(errno.ENODEV, "not in a resctrl file system", path)
-    return fd
-
-
-def in_resctrl(fd: int) -> bool:
-    return _syscalls.fstatfs(fd)[0] == MAGIC
-
-
-def _write(fd: int, name: str, text: str, path: str) -> None:
-    try:
-        file = posix.open(name, posix.O_WRONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=fd)
-        try:
-            posix.write(file, fsencode(text))
-        finally:
-            posix.close(file)
-    except OSError as e:
-        raise CallError(e.errno or 0, e.strerror or "", "%s/%s" % (path, name), "write") from None
-
-
-def _read(fd: int, name: str) -> str:
-    try:
-        file = posix.open(name, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=fd)
-    except OSError:
-        return ""
-    try:
-        return fsdecode(read_fd(file, 1 << 20))
-    finally:
-        posix.close(file)
 
 
 def _path(entry: Entry) -> str:
@@ -184,7 +129,7 @@ def host_make(entry: Entry, run: HostRun) -> None:
     """Host side, before the clone. Creates the group (and the monitoring group), after recording which of them are new. StepFailure: a
     named class that does not exist and has no schema in the config; no class left in the hardware. undo_make reverses it."""
     path = _path(entry)
-    there = exists(path)
+    there = resctrl.exists(path)
     if not there and entry["named"] and not entry["schemata"]:
         raise StepFailure(
             "no-such-class",
@@ -195,7 +140,7 @@ def host_make(entry: Entry, run: HostRun) -> None:
         )
     record = {"made": not there, "monitor": False}
     if entry["monitor"]:
-        record["monitor"] = not exists("%s/mon_groups/%s" % (path, entry["monitor"]))
+        record["monitor"] = not resctrl.exists("%s/mon_groups/%s" % (path, entry["monitor"]))
     run.record("rdt", record)
     if not there:
         _mkdir(entry["root"], (), entry["group"], POINTER, "class of service")
@@ -204,7 +149,7 @@ def host_make(entry: Entry, run: HostRun) -> None:
 
 
 def _mkdir(root: str, above: tuple[str, ...], name: str, pointer: str, what: str) -> None:
-    fd = _open(root, *above)
+    fd = resctrl.open_dir(root, *above)
     try:
         posix.mkdir(name, 0o755, dir_fd=fd)
     except OSError as e:
@@ -221,9 +166,9 @@ def _mkdir(root: str, above: tuple[str, ...], name: str, pointer: str, what: str
 def host_place(entry: Entry, run: HostRun) -> None:
     """Host side, while init waits. Moves run.pid, init or a process of exec, into the group; its children and threads start there too."""
     for names in _groups(entry):
-        fd = _open(entry["root"], *names)
+        fd = resctrl.open_dir(entry["root"], *names)
         try:
-            _write(fd, "tasks", "%d" % run.pid, "/".join((entry["root"],) + names))
+            resctrl.write(fd, "tasks", "%d" % run.pid, "/".join((entry["root"],) + names))
         finally:
             posix.close(fd)
 
@@ -240,10 +185,10 @@ def host_apply(entry: Entry, run: HostRun) -> None:
     if not entry["schemata"]:
         return
     record = _record(run)
-    fd = _open(entry["root"], entry["group"])
+    fd = resctrl.open_dir(entry["root"], entry["group"])
     try:
         if entry["named"] and not record.get("made"):
-            _compare(entry, _read(fd, "schemata"))
+            _compare(entry, resctrl.read(fd, "schemata"))
             return
         _set(fd, entry, entry["schemata"])
     finally:
@@ -257,9 +202,9 @@ def _record(run: HostRun) -> Record:
 
 def _set(fd: int, entry: Entry, lines: list[str]) -> None:
     try:
-        _write(fd, "schemata", "".join(line + "\n" for line in lines), _path(entry))
+        resctrl.write(fd, "schemata", "".join(line + "\n" for line in lines), _path(entry))
     except OSError as e:
-        reason = last_status(entry["root"]) or errno_text(e.errno)
+        reason = resctrl.last_status(entry["root"]) or errno_text(e.errno)
         raise StepFailure(
             "schemata-not-set",
             "unable to set the schemata %s: %s" % (quote("; ".join(lines)), reason),
@@ -272,20 +217,10 @@ def _set(fd: int, entry: Entry, lines: list[str]) -> None:
         ) from None
 
 
-def last_status(root: str) -> str:
-    """The kernel's message about the last command, or ''."""
-    fd = _open(root, "info")
-    try:
-        text = _read(fd, "last_cmd_status").strip()
-    finally:
-        posix.close(fd)
-    return "" if text == "ok" else text
-
-
 def _compare(entry: Entry, now: str) -> None:
-    current = parse(now.split("\n"))
+    current = resctrl.parse(now.split("\n"))
     for line in entry["schemata"]:
-        for resource, domains in parse([line]).items():
+        for resource, domains in resctrl.parse([line]).items():
             have = current.get(resource)
             for domain, value in domains.items():
                 if have is None or have.get(domain) != value:
@@ -295,26 +230,11 @@ def _compare(entry: Entry, now: str) -> None:
                     )  # fmt: skip
 
 
-def parse(lines: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Lines of a schemata file -> {resource: {domain: value}}, without spaces and leading zeros."""
-    out = {}
-    for line in lines:
-        resource, colon, rest = line.partition(":")
-        if colon:
-            pairs = (item.partition("=") for item in rest.split(";") if item.strip())
-            out[resource.strip()] = {_bare(domain): _bare(value) for domain, _, value in pairs}
-    return out
-
-
-def _bare(text: str) -> str:
-    return text.strip().lstrip("0").lower() or "0"
-
-
 def current(entry: Entry) -> dict[str, dict[str, str]]:
-    """The group's current schemata, as parse() returns them. OSError: it no longer exists."""
-    fd = _open(entry["root"], entry["group"])
+    """The group's current schemata, as resctrl.parse() returns them. OSError: it no longer exists."""
+    fd = resctrl.open_dir(entry["root"], entry["group"])
     try:
-        return parse(_read(fd, "schemata").split("\n"))
+        return resctrl.parse(resctrl.read(fd, "schemata").split("\n"))
     finally:
         posix.close(fd)
 
@@ -323,7 +243,7 @@ def is_value(entry: Entry, resource: str, wanted: str, seen: str | None) -> bool
     """Whether a value equals the wanted one; the hardware rounds bandwidth up to its step size."""
     if wanted == seen or resource != "MB" or seen is None or not wanted.isdigit() or not seen.isdigit():
         return wanted == seen
-    step: int = _info(entry["root"], "MB").get("bandwidth_gran", 1)
+    step: int = resctrl.info(entry["root"], "MB").get("bandwidth_gran", 1)
     return 0 <= int(seen) - int(wanted) < step
 
 
@@ -337,7 +257,7 @@ def updatable(entry: Entry | None) -> Entry:
 def update(entry: Entry, l3: str | None, mb: str | None, run: HostRun) -> Entry:
     """`update --l3-cache-schema/--mem-bw-schema`. Returns the new entry. StepFailure with the kernel's reason if it refuses the value."""
     lines = _schemata({"l3CacheSchema": l3 or "", "memBwSchema": mb or ""}, entry["root"])
-    fd = _open(entry["root"], entry["group"])
+    fd = resctrl.open_dir(entry["root"], entry["group"])
     try:
         _set(fd, entry, lines)
     finally:
@@ -359,7 +279,7 @@ def undo_make(entry: Entry, run: HostRun) -> None:
 
 def _rmdir(root: str, above: tuple[str, ...], name: str) -> None:
     try:
-        fd = _open(root, *above)
+        fd = resctrl.open_dir(root, *above)
     except OSError as e:
         if e.errno in (errno.ENOENT, errno.ENODEV):
             return
@@ -371,79 +291,3 @@ def _rmdir(root: str, above: tuple[str, ...], name: str) -> None:
             raise
     finally:
         posix.close(fd)
-
-
-# --- statistics
-
-
-def stats(entry: Entry) -> dict[str, object]:
-    """The object `intel_rdt` of an event: the schemata of the group and of the root group, hardware limits, and counters."""
-    out: dict[str, object] = {}
-    for key, resource in (("l3_cache", "L3"), ("mem_bw", "MB")):
-        for suffix, names in (("_schema_root", ()), ("_schema", (entry["group"],))):
-            line = _line(entry["root"], names, resource)
-            if line:
-                out[key + suffix] = line
-        info = _info(entry["root"], resource)
-        if info:
-            out[key + "_info"] = info
-    data = ((entry["group"],) if entry["group"] else ()) + (("mon_groups", entry["monitor"]) if entry["monitor"] else ())
-    bandwidth, occupancy = _counters(entry["root"], data)
-    if bandwidth:
-        out["mbm_stats"] = bandwidth
-    if occupancy:
-        out["cmt_stats"] = occupancy
-    return out
-
-
-def _line(root: str, names: tuple[str, ...], resource: str) -> str:
-    fd = _open(root, *names)
-    try:
-        for line in _read(fd, "schemata").split("\n"):
-            if line.strip().startswith(resource + ":"):
-                return line.strip()
-    finally:
-        posix.close(fd)
-    return ""
-
-
-INFO = {
-    "L3": (("cbm_mask", str), ("min_cbm_bits", int), ("num_closids", int)),
-    "MB": (("bandwidth_gran", int), ("delay_linear", int), ("min_bandwidth", int), ("num_closids", int)),
-}
-
-
-def _info(root: str, resource: str) -> dict[str, Any]:
-    if not exists("%s/info/%s" % (root, resource)):
-        return {}
-    fd = _open(root, "info", resource)
-    try:
-        texts = [(name, kind, _read(fd, name).strip()) for name, kind in INFO[resource]]
-    finally:
-        posix.close(fd)
-    return {name: kind(text) for name, kind, text in texts if text}
-
-
-def _counters(root: str, names: tuple[str, ...]) -> tuple[list[dict[str, int]], list[dict[str, int]]]:
-    """([{"mbm_total_bytes", "mbm_local_bytes"}], [{"llc_occupancy"}]), one for each NUMA node."""
-    bandwidth: list[dict[str, int]] = []
-    occupancy: list[dict[str, int]] = []
-    try:
-        fd = _open(root, *names, "mon_data")
-    except OSError:
-        return bandwidth, occupancy  # hardware without monitoring
-    try:
-        for node in sorted(posix.listdir(fd)):
-            below = posix.open(node, O_DIR, dir_fd=fd)
-            try:
-                values = {name: _read(below, name).strip() for name in ("mbm_total_bytes", "mbm_local_bytes", "llc_occupancy")}
-            finally:
-                posix.close(below)
-            numbers = {name: int(text) for name, text in values.items() if text.isdigit()}
-            if "llc_occupancy" in numbers:
-                occupancy.append({"llc_occupancy": numbers.pop("llc_occupancy")})
-            if numbers:
-                bandwidth.append(numbers)
-    finally:
-        posix.close(fd)
-    return bandwidth, occupancy
