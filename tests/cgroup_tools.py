@@ -152,7 +152,7 @@ class LiveGroup:
 
     def __init__(self, path: str | None, node: Json = None, **kw: Option) -> None:
         self.ctx = make_ctx(**kw)
-        self.entry = cgroups.plan({} if path is None else {cgroups.POINTER: path}, self.ctx)
+        self.entry = cgroups.plan({} if path is None else {"/linux/cgroupsPath": path}, self.ctx)
         self.ctx.plans["cgroups"] = self.entry
         self.resources = resources.plan({resources.POINTER: node} if node else {}, self.ctx)
         self.run = Run({"cgroups": self.entry, "resources": self.resources})

@@ -21,7 +21,7 @@ class LiveMount(TypedDict):
     nofollow: NotRequired[bool]
 
 class MadeCgroups(TypedDict, total=False):
-    """What parts/cgroups.py created, for its undo verb."""
+    """What parts/cgroups created, for its undo verb."""
 
     mounts: dict[str, str]  # {key: mount point of the hierarchy}
     existed: dict[str, int]  # {key: how many levels existed before}

@@ -95,7 +95,7 @@ def test_delete(loaded, pyrunc, waiting):
     pyrunc.stopped(id)
     own = check(loaded("delete", id), parts=True)
     assert {n for n in own if n.startswith("pyrunc.parts.")} <= {
-        "pyrunc.parts." + n for n in ("table", "cgroups", "rdt", "notify", "hooks")
+        "pyrunc.parts." + n for n in ("table", "cgroups", "cgroups.plan", "cgroups.verbs", "rdt", "notify", "hooks")
     }
 
 

@@ -9,7 +9,8 @@ import harness
 from fakes.hand import Ctx
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.oci import features
-from pyrunc.parts import cgroups, hooks, labels, meta
+from pyrunc.parts import hooks, labels, meta
+from pyrunc.parts.cgroups.plan import SUBS
 from pyrunc.parts.seccomp import profile
 
 PAGE = harness.ROOT / "docs/annotations.md"
@@ -29,7 +30,7 @@ def test_the_page_names_each():
 
 def test_each_reader_knows_its_keys_by_the_same_name():
     readers = {
-        *hooks.FILES, *cgroups.SUBS, labels.CONTEXT_TYPE, profile.FAIL_UNKNOWN, profile.RAW, profile.RECEIVER, profile.PLUGINS,
+        *hooks.FILES, *SUBS, labels.CONTEXT_TYPE, profile.FAIL_UNKNOWN, profile.RAW, profile.RECEIVER, profile.PLUGINS,
         meta.RECEIVER,
         "run.oci.keep_original_groups", "org.criu.config", "run.oci.handler",
     }  # fmt: skip

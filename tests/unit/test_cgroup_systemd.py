@@ -6,7 +6,7 @@ from test_dbus import bus  # noqa: F401
 
 import cgroup_tools as tools
 from pyrunc import jsonio
-from pyrunc.cgroup import gvariant, systemd, unit_properties
+from pyrunc.cgroup import gvariant, hierarchies, systemd, unit_properties
 from pyrunc.cgroup.systemd_manager import outer_uid
 from pyrunc.errors import Refusal, StepFailure
 from pyrunc.linux import dbus, jsonbytes
@@ -37,9 +37,9 @@ def test_no_slices(name):
 @pytest.fixture
 def plan(monkeypatch):
     def call(path=None, kind="v2", annotations=None, **kw):
-        monkeypatch.setattr(cgroups.hierarchies, "layout", lambda: tools.layout(kind))
+        monkeypatch.setattr(hierarchies, "layout", lambda: tools.layout(kind))
         ctx = tools.make_ctx(systemd_cgroup=True, plans={"meta": {"annotations": annotations or {}}}, **kw)
-        return cgroups.plan({} if path is None else {cgroups.POINTER: path}, ctx)
+        return cgroups.plan({} if path is None else {"/linux/cgroupsPath": path}, ctx)
 
     return call
 
@@ -183,7 +183,7 @@ def test_large_numbers_are_kept(number):
 
 
 def test_annotations_mean_nothing_to_cgroupfs(monkeypatch):
-    monkeypatch.setattr(cgroups.hierarchies, "layout", lambda: tools.layout("v2"))
+    monkeypatch.setattr(hierarchies, "layout", lambda: tools.layout("v2"))
     ctx = tools.make_ctx(plans={"meta": {"annotations": {"org.systemd.property.A": "oops"}}})
     assert "unit" not in cgroups.plan({}, ctx)
 

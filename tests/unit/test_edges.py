@@ -16,7 +16,8 @@ from fakes.hand import Ctx, namespaces
 from pyrunc.cgroup import devices_bpf, gvariant, hierarchies, unit_properties
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.linux import paths, spawn
-from pyrunc.parts import cgroups, devices, idmaps, mempolicy, mounts, program, user
+from pyrunc.parts import devices, idmaps, mempolicy, mounts, program, user
+from pyrunc.parts.cgroups.plan import _rootless as rootless_cgroups
 from pyrunc.parts.resources import limits
 
 PAGE = importlib.import_module("pyrunc.parts.mounts.plan").PAGE  # the package has a function of that name
@@ -233,7 +234,7 @@ def test_one_level_up(tmp_path):
 def test_when_a_container_counts_as_rootless(monkeypatch, asked, euid, in_userns, manager, with_init, rootless):
     monkeypatch.setattr(hierarchies, "pid_1_is_in_our_userns", lambda: with_init)
     ctx = types.SimpleNamespace(options={"rootless": asked}, euid=euid, in_userns=in_userns)
-    assert cgroups._rootless(ctx, manager) is rootless
+    assert rootless_cgroups(ctx, manager) is rootless
 
 
 @pytest.mark.kernel

@@ -1,10 +1,12 @@
-"""parts/cgroups.py: the location of the container's cgroups, for every form of cgroupsPath."""
+"""parts/cgroups: the location of the container's cgroups, for every form of cgroupsPath."""
 
 import pytest
 
 import cgroup_tools as tools
+from pyrunc.cgroup import hierarchies
 from pyrunc.errors import Refusal, Unsupported
 from pyrunc.parts import cgroups
+from pyrunc.parts.cgroups import verbs
 
 SLICE = "/user.slice/user-1000.slice/user@1000.service/app.slice"
 
@@ -12,8 +14,8 @@ SLICE = "/user.slice/user-1000.slice/user@1000.service/app.slice"
 @pytest.fixture
 def plan(monkeypatch):
     def call(path=None, kind="hybrid", **kw):
-        monkeypatch.setattr(cgroups.hierarchies, "layout", lambda: tools.layout(kind))
-        return cgroups.plan({} if path is None else {cgroups.POINTER: path}, tools.make_ctx(**kw))
+        monkeypatch.setattr(hierarchies, "layout", lambda: tools.layout(kind))
+        return cgroups.plan({} if path is None else {"/linux/cgroupsPath": path}, tools.make_ctx(**kw))
 
     return call
 
@@ -99,7 +101,7 @@ def test_rootless(plan, kw, rootless):
     ],
 )
 def test_delegation_needs_a_namespace_and_a_writable_mount(plans, wanted):
-    assert cgroups._wants_delegation(plans) is wanted
+    assert verbs._wants_delegation(plans) is wanted
 
 
 @pytest.mark.parametrize(

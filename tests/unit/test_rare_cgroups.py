@@ -11,6 +11,7 @@ from pyrunc import fileio
 from pyrunc.cgroup import attach, devices_bpf, devices_rules, freeze, fs, oom, unit_properties, v2
 from pyrunc.errors import CallError, StepFailure, UsageError
 from pyrunc.parts import cgroups, resources
+from pyrunc.parts.cgroups import verbs
 
 
 def open_files():
@@ -123,7 +124,7 @@ def test_thawing_what_is_below_leaves_nothing_open(tmp_path, plain):
 )
 def test_whether_a_container_runs_without_its_cgroup(rootless, number, explicit, version, asked, goes_on):
     entry = {"rootless": rootless, "explicit": explicit, "version": version}
-    assert cgroups._goes_without(entry, {"asked": asked}, OSError(number, "refused")) is goes_on
+    assert verbs._goes_without(entry, {"asked": asked}, OSError(number, "refused")) is goes_on
 
 
 @pytest.mark.parametrize(

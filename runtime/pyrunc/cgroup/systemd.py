@@ -32,7 +32,7 @@ UNIT_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 
 
 def plan(entry: Places, given: str, ctx: Context, layout: Layout, annotations: Mapping[str, str]) -> None:
-    """Completes the entry of parts/cgroups.py: paths, mounts and "unit": {"name", "slice", "user": whether a user manager has it,
+    """Completes the entry of parts/cgroups: paths, mounts and "unit": {"name", "slice", "user": whether a user manager has it,
     "properties": [[name, signature, value]] from annotations}. Refusals: a path that is not slice:prefix:name, invalid names."""
     if layout.version is None:
         raise Unsupported("no-cgroups", "no cgroup hierarchy is mounted", POINTER, "cgroups", "mount cgroup2 on /sys/fs/cgroup")

@@ -4,7 +4,6 @@ from typing import TypedDict
 
 from pyrunc.parts import (
     capabilities,
-    cgroups,
     clocks,
     fds,
     hooks,
@@ -32,6 +31,7 @@ from pyrunc.parts import (
     user,
     uts,
 )
+from pyrunc.parts.cgroups.plan import Entry as Cgroups
 from pyrunc.parts.devices.plan import Entry as Devices
 from pyrunc.parts.mounts.plan import Entry as Mounts
 from pyrunc.parts.seccomp.profile import Entry as Seccomp
@@ -45,7 +45,7 @@ class Plans(TypedDict, total=False):
     netdevs: netdevs.Entry
     root: root.Entry
     host_mounts: host_mounts.Entry
-    cgroups: cgroups.Entry
+    cgroups: Cgroups
     resources: resources.Entry
     rdt: rdt.Entry
     labels: labels.Entry

@@ -19,7 +19,7 @@ from pyrunc.parts.mounts import bind, filesystems, mountpoint, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.parts.cgroups import Entry as Cgroups
+    from pyrunc.cgroup.shapes import Places as Cgroups
     from pyrunc.parts.mounts.plan import Entry, Item
     from pyrunc.parts.sides import InitRun
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pyrunc.cgroup.devices_rules import Rule
     from pyrunc.cgroup.shapes import Limits
-    from pyrunc.parts.cgroups import Entry as Cgroups
+    from pyrunc.cgroup.shapes import Places as Cgroups
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.resources.limits import GivenRule, Resources
     from pyrunc.parts.sides import Context, HostRun
