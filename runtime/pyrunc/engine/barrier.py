@@ -11,10 +11,10 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 
-def _silent(*_args: Any) -> None:
+def _silent(*_args: object) -> None:
     """Replaces the default hooks, which open source files by path."""
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Message, MountTable
+    from pyrunc.engine.shapes import Entry, Message, MountTable
 
 TABLE_LIMIT = 64 << 20
 DESCRIPTORS = "descriptors.json"  # [what 0, 1 and 2 were], as in runc
@@ -60,7 +60,7 @@ def mounted(pid: int | str) -> MountTable:
 
 def asked_of(run: Run, part: str, name: str, *more: Any) -> Any:
     """Calls a function of parts/criu with the part's plan; () if it has none."""
-    entry: Any = planner.entry(run.plans, part)
+    entry: Entry = planner.entry(run.plans, part)
     return () if entry is None else getattr(planner.module("criu." + part), name)(entry, *more)
 
 

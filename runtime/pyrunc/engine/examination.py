@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from pyrunc.engine.planner import Context
+    from pyrunc.engine.shapes import Entry
+
     Path = tuple[str | int, ...]
 
 ROUNDS = 200  # of one examination; nobody reads more problems than that
@@ -102,7 +105,7 @@ class Examination:
 
     # -- plans
 
-    def plans(self, context: Callable[[dict[str, Any]], Any]) -> None:
+    def plans(self, context: Callable[[dict[str, Any]], Context]) -> None:
         """Adds the refusals and warnings of each part, and what it finds out about this host. context(config) creates a Context."""
         asked: set[str] | None = None
         for _ in range(ROUNDS):
@@ -122,7 +125,7 @@ class Examination:
         for part, entry in list(ctx.plans.items()):
             self._check(part, entry, ctx)
 
-    def _plan(self, ctx: Any, asked: set[str] | None) -> dict[str, PyruncError]:
+    def _plan(self, ctx: Context, asked: set[str] | None) -> dict[str, PyruncError]:
         """{part: its refusal}. asked: the parts whose refusals are new; None: all."""
         failed: dict[str, PyruncError] = {}
         for part, node in planner.nodes(self.config):
@@ -139,10 +142,10 @@ class Examination:
                 self.warnings.append(("plan", None, "%s: this host can't be examined: %s" % (part, errno_text(e.errno)), None))
                 continue
             if entry is not None:
-                ctx.plans[part] = entry
+                ctx.plans[part] = entry  # type: ignore[literal-required]  # by name
         return failed
 
-    def _check(self, part: str, entry: Any, ctx: Any) -> None:
+    def _check(self, part: str, entry: Entry, ctx: Context) -> None:
         check = getattr(planner.module(part), "check", None)
         if check is None:
             return
@@ -209,7 +212,7 @@ class Examination:
         if found not in where:
             where.append(found)
 
-    def _warn(self, warnings: list[Any]) -> None:
+    def _warn(self, warnings: list[list[str]]) -> None:
         for pointer, words in warnings:
             found = ("plan", self.original(pointer), words, None)
             if found not in self.warnings and not self._is_consequence(pointer):

@@ -278,7 +278,7 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
             cgroup_attach.attach(run, run.container.state, run.pid, run.attach_to)
         steps.walk(EXEC, "limits", "host", run)
 
-    def limits(_data: Any) -> None:
+    def limits(_data: object) -> None:
         host.while_it_waits(run, set_limits, died)
 
     def listener(record: Record) -> None:
@@ -294,7 +294,7 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
     def failed(record: Record) -> None:
         raise steps.tail_failure(record, run.plans, EXEC)
 
-    def ended(_data: Any) -> bool:
+    def ended(_data: object) -> bool:
         if not run.joined or not pidfd.has_executed(run.pid):
             raise died()
         return True

@@ -43,8 +43,6 @@ from pyrunc.linux.constants import S_IFIFO, S_IFMT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.engine.shapes import Other
 
 TCGETS, TCSETSW, TIOCGWINSZ, TIOCSWINSZ = 0x5401, 0x5403, 0x5413, 0x5414
@@ -82,7 +80,7 @@ class Signals:
         posix.close(self._write_fd)
 
 
-def _noted(_number: int, _frame: Any) -> None:
+def _noted(_number: int, _frame: object) -> None:
     """Does nothing: the byte in the pipe is enough."""
 
 

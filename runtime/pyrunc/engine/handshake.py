@@ -38,8 +38,8 @@ from pyrunc.linux import jsonbytes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
 
+    from pyrunc.engine.shapes import Data
     from pyrunc.engine.signals import Cancel
 
 END = b""
@@ -70,7 +70,7 @@ class Link:
     def fileno(self) -> int:
         return self.sock.fileno()
 
-    def send(self, kind: bytes, data: Any = None, fds: Sequence[int] = ()) -> None:
+    def send(self, kind: bytes, data: Data = None, fds: Sequence[int] = ()) -> None:
         body = kind if data is None else kind + jsonbytes.dumps(data)
         extra = [(_socket.SOL_SOCKET, SCM_RIGHTS, pack("%di" % len(fds), *fds))] if fds else []
         self.sock.sendmsg([body], extra)
@@ -79,7 +79,7 @@ class Link:
         """Answers SYNC, LISTENER and CLONED: C waits for one byte. Raises one of CLOSED if the process has exited meanwhile."""
         self.sock.send(b"c")
 
-    def receive(self) -> tuple[bytes, Any, list[int]]:
+    def receive(self) -> tuple[bytes, Data, list[int]]:
         """(kind, data | bytes, fds); kind is b"" if the other side has closed its end."""
         try:
             body, extra, flags, _from = self.sock.recvmsg(LONGEST, _socket.CMSG_SPACE(4 * MAX_FDS), MSG_CMSG_CLOEXEC)
@@ -100,7 +100,7 @@ class Link:
             return head, unpack(RECORD, body), fds
         return head, jsonio.loads(body[1:], ours=True) if len(body) > 1 else None, fds
 
-    def expect(self, kind: bytes) -> tuple[Any, list[int]]:
+    def expect(self, kind: bytes) -> tuple[Data, list[int]]:
         """Init side: waits for exactly this message. If the host has closed its end, it has died, and there is nothing left to do."""
         got, data, fds = self.receive()
         if got == b"":
@@ -109,7 +109,7 @@ class Link:
             raise Bug("handshake: got %r where %r was due" % (got, kind))
         return data, fds
 
-    def ask(self, part: str, request: Any) -> tuple[Any, list[int]]:
+    def ask(self, part: str, request: Data) -> tuple[Data, list[int]]:
         self.send(ASK, {"part": part, "request": request})
         return self.expect(ANSWER)
 
@@ -125,7 +125,7 @@ class Link:
                 raise
 
 
-def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Any], bool | int | None]], watched: int = -1) -> None:
+def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Data], bool | int | None]], watched: int = -1) -> None:
     """Host side: calls handlers[kind](data) for each message until one returns True. If one returns a number, everything that follows must
     happen within so many milliseconds: Late. Interrupted if a signal asks us to stop. watched: the pidfd of a process whose exit means that
     the other side has exited, until it reports that a child replaces it (C_CLONED); that child keeps the socket open."""

@@ -17,11 +17,10 @@ from pyrunc.state_dir import VERSION
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from pyrunc.engine.handshake import Link
     from pyrunc.engine.run import ExecRun, Run
-    from pyrunc.engine.shapes import Ask, Failed, Record, Table
+    from pyrunc.engine.shapes import Ask, Data, Failed, Record, Table
 
 DYING_MS = 1000
 OF_INIT_ALONE = (handshake.ASK, handshake.HOOKS, handshake.FAILED, handshake.STAMPS, handshake.C_SYNC, handshake.C_CLONED)
@@ -148,7 +147,7 @@ def _clone(run: Run, theirs: Link, gate_fd: int, result_fd: int) -> tuple[int, i
     return pid, fd
 
 
-def _send(run: Run, kind: bytes, data: Any = None, fds: Sequence[int] = ()) -> None:
+def _send(run: Run, kind: bytes, data: Data = None, fds: Sequence[int] = ()) -> None:
     try:
         run.peer.send(kind, data, fds)
     except handshake.CLOSED:  # init's end is closed; after any other error there would be no exit to wait for
@@ -174,7 +173,7 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     """Answers init until it is READY."""
     phase = ["setup"]
 
-    def hooks(_data: Any) -> None:
+    def hooks(_data: object) -> None:
         log.debug("child process in init(): namespaces, root and mounts are set up")
         try:
             steps.walk(CREATE, "hooks", "host", run, undo)
@@ -185,7 +184,7 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
         phase[0] = "enter"
         _send(run, handshake.HOOKS_DONE)
 
-    def limits(_data: Any) -> None:
+    def limits(_data: object) -> None:
         while_it_waits(run, lambda: steps.walk(CREATE, "limits", "host", run, undo), died)
 
     def listener(record: Record) -> None:
@@ -206,10 +205,10 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     def died() -> PyruncError:
         return _died(run, phase[0])
 
-    def ended(_data: Any) -> None:
+    def ended(_data: object) -> None:
         raise died()
 
-    handlers: dict[bytes, Callable[[Any], bool | None]]
+    handlers: dict[bytes, Callable[[Data], bool | None]]
     handlers = {
         handshake.ASK: lambda data: _answer(run, data),
         handshake.HOOKS: hooks,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from pyrunc.engine.handshake import Link
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Act, Ask, Failed, LiveNote, Made
+    from pyrunc.engine.shapes import Act, Ask, Data, Failed, LiveNote, Made
     from pyrunc.parts.sides import Entry, Json
     from pyrunc.state_dir import StateDir
     from pyrunc.state_document import LiveMount
@@ -258,10 +258,10 @@ def _serve(run: Run, link: Link, cancel: signals.Cancel, work: Any, made: Made) 
     def failed(data: Failed) -> None:
         raise steps.rebuild(data, "child")
 
-    def ended(_data: Any) -> None:
+    def ended(_data: object) -> None:
         raise _killed()
 
-    handlers: dict[bytes, Callable[[Any], bool | None]] = {
+    handlers: dict[bytes, Callable[[Data], bool | None]] = {
         handshake.ASK: answer, MADE: go, handshake.STAMPS: trace.add, handshake.FAILED: failed, DONE: lambda _data: True,
         handshake.END: ended,
     }  # fmt: skip

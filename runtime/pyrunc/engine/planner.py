@@ -12,8 +12,10 @@ from pyrunc.parts.table import PARTS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from types import ModuleType
     from typing import Any
 
+    from pyrunc.engine.shapes import Entry, Part
     from pyrunc.errors import PyruncError
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Json, Options
@@ -43,7 +45,7 @@ class Context:
         return self._userns
 
     @property
-    def probe(self) -> Any:
+    def probe(self) -> ModuleType:
         from pyrunc.linux import probe
 
         return probe
@@ -73,7 +75,7 @@ DEFAULTS: Options = {
 _MODULES = {row[0]: "pyrunc.parts." + row[0] for row in PARTS}  # joining and hashing the name takes longer than finding it
 
 
-def module(part: str) -> Any:
+def module(part: str) -> Part:
     """The module of a part, imported on first use."""
     name = _MODULES.get(part) or "pyrunc.parts." + part
     found = sys.modules.get(name)
@@ -83,14 +85,14 @@ def module(part: str) -> Any:
     return found
 
 
-def entry(plans: Plans, part: str) -> Any:
+def entry(plans: Plans, part: str) -> Entry:
     """The plan of a part by name, or None; the part declares its type."""
     return plans.get(part)
 
 
 def ask(plans: Plans, part: str, name: str, *more: Any) -> Any:
     """What a function of a part answers about its plan: name(entry, *more). None if it has no plan; the part is then not imported either."""
-    entry: Any = plans.get(part)
+    entry: Entry = plans.get(part)
     return None if entry is None else getattr(module(part), name)(entry, *more)
 
 

@@ -34,12 +34,10 @@ from pyrunc.linux import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.engine.checkpoint import Folders
     from pyrunc.engine.host import Undo
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Message, Settings
+    from pyrunc.engine.shapes import Entry, Message, Settings
 
 LOG = "restore.log"
 INVENTORY = "inventory.img"  # every image directory contains it, and the dump writes it last
@@ -206,7 +204,7 @@ def _cgroup_roots(pid: int) -> list[Message]:
     return found
 
 
-def _notified(run: Run, settings: Settings, held: Any, script: str, pid: int, fds: list[int]) -> None:
+def _notified(run: Run, settings: Settings, held: Entry, script: str, pid: int, fds: list[int]) -> None:
     log.debug("criu: %s, pid %d" % (script, pid))
     if script == "setup-namespaces":
         run.pid = pid
@@ -245,7 +243,7 @@ def _loopback(pid: int) -> None:
             route.close()
 
 
-def _restored(run: Run, settings: Settings, held: Any, pid: int) -> None:
+def _restored(run: Run, settings: Settings, held: Entry, pid: int) -> None:
     """All processes exist but are stopped: from here on this is the container's init."""
     run.pid = run.init_pid = pid
     run.pidfd = posix.pidfd_open(pid)

@@ -8,6 +8,12 @@ from pyrunc.engine.run import Run
 Step: TypeAlias = tuple[str, str, str, str]  # a row of order.py: (phase, part, verb, why)
 Table: TypeAlias = tuple[Step, ...]
 
+# -- calls by name: only who is called knows the type
+
+Part: TypeAlias = Any  # a module of parts/
+Entry: TypeAlias = Any  # a part's plan; the part declares its type
+Data: TypeAlias = Any  # of a message between the two sides; its handler declares the type
+
 # -- between the host side and init (handshake.py)
 
 class Ask(TypedDict):

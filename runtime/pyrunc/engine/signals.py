@@ -11,7 +11,7 @@ from pyrunc.errors import PyruncError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 ASKING = (SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGXCPU)  # signals from outside that would terminate us halfway
 
@@ -41,7 +41,7 @@ class Cancel:
             if _signal.getsignal(number) is not _signal.SIG_IGN:
                 self._before[number] = _signal.signal(number, self._note)
 
-    def _note(self, number: int, _frame: Any) -> None:
+    def _note(self, number: int, _frame: object) -> None:
         if not self._ignored:
             self.number = self.number or number
 

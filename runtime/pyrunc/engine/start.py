@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from pyrunc.engine.shapes import Entry
     from pyrunc.state_dir import StateDir
 
 NOTES_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
@@ -72,7 +73,7 @@ def start(state_dir: StateDir, options: Mapping[str, Any], defer_ready: bool = F
 class Ready:
     """Waits for sd_notify(3)'s READY on behalf of a supervisor, alongside other work: poll `fd`, and call act() when it is readable."""
 
-    def __init__(self, entry: Any, fd: int, pid: int) -> None:
+    def __init__(self, entry: Entry, fd: int, pid: int) -> None:
         self.supervisor = planner.module("notify").supervisor(entry)
         self.fd = fd
         self.pid = pid
@@ -93,7 +94,7 @@ class Ready:
         posix.close(self.fd)
 
 
-def _listen(state_dir: StateDir) -> tuple[Any, int] | None:
+def _listen(state_dir: StateDir) -> tuple[Entry, int] | None:
     """(entry, socket) if a supervisor waits for sd_notify(3)'s READY; bound before the program runs, so that no message is lost."""
     if not state_dir.state.get("notify"):
         return None

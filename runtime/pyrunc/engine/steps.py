@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pyrunc.engine.host import Undo
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Failed, Record, Step, Table
+    from pyrunc.engine.shapes import Entry, Failed, Record, Step, Table
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Op
 
@@ -39,7 +39,7 @@ def rows(table: Table, phase: str) -> list[Step]:
     return _BY_PHASE[id(table)].get(phase, [])
 
 
-def call(part: str, verb: str, side: str, entry: Any, run: Run | None, *extra: Any) -> Any:
+def call(part: str, verb: str, side: str, entry: Entry, run: Run | None, *extra: Any) -> Any:
     """Calls one verb. An OSError becomes a StepFailure; missing fields of a PyruncError are filled in. Returns the verb's result."""
     step = part + "." + verb
     began = trace.now()
@@ -62,7 +62,7 @@ def call(part: str, verb: str, side: str, entry: Any, run: Run | None, *extra: A
 def walk(table: Table, phase: str, side: str, run: Run, undo: Undo | None = None) -> None:
     """Executes all rows of a phase whose part has an entry. `undo` gets (part, undo verb) before the verb is called."""
     for _phase, part, verb, _why in rows(table, phase):
-        entry: Any = run.plans.get(part)
+        entry: Entry = run.plans.get(part)
         if entry is None:
             continue
         if undo is not None:
@@ -80,7 +80,7 @@ def results(table: Table, phase: str, side: str, run: Run, without: Sequence[str
     """Executes the rows of a phase whose part has an entry, except the parts in `without`. Returns what each verb returned."""
     found = []
     for _phase, part, verb, _why in rows(table, phase):
-        entry: Any = run.plans.get(part)
+        entry: Entry = run.plans.get(part)
         if entry is not None and part not in without:
             found.append(call(part, verb, side, entry, run))
     return found
@@ -104,7 +104,7 @@ def operations(table: Table, phase: str, side: str, run: Run, own: dict[str, Op 
         if part == "engine":
             found.append(own[verb])
         else:
-            entry: Any = run.plans.get(part)
+            entry: Entry = run.plans.get(part)
             found.append(None if entry is None else call(part, verb, side, entry, run))
     return found
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pyrunc.engine.shapes import Row
+    from pyrunc.engine.shapes import Entry, Row
     from pyrunc.parts.plans import Plans
     from pyrunc.state_document import State
 
@@ -37,7 +37,7 @@ class Drift:
         self.rows: list[Row] = []
         self.unread: list[dict[str, str]] = []
 
-    def differs(self, area: str, what: str, planned: Any, seen: Any, pointer: str | None = None) -> None:
+    def differs(self, area: str, what: str, planned: object, seen: object, pointer: str | None = None) -> None:
         self.rows.append({"area": area, "what": what, "planned": planned, "seen": seen, "pointer": pointer})
 
     def look(self) -> Drift:
@@ -58,7 +58,7 @@ class Drift:
 
     def compare(self, part: str, *more: Any) -> None:
         """Has a part say how its plan differs from what is there (parts/drift)."""
-        entry: Any = planner.entry(self.plans, part)
+        entry: Entry = planner.entry(self.plans, part)
         if entry is not None:
             planner.module("drift." + part).compare(entry, self, *more)
 

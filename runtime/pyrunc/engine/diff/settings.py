@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from pyrunc.engine.diff import Drift
+    from pyrunc.engine.shapes import Entry
     from pyrunc.parts.sides import Setting
 
 LIMIT = 1 << 24
@@ -31,7 +32,7 @@ def look(drift: Drift) -> None:
     rows: list[Setting] = []
     kinds: list[str] = []
     for part in ("uts", "sysctls"):
-        entry: Any = planner.entry(drift.plans, part)
+        entry: Entry = planner.entry(drift.plans, part)
         if entry is not None:
             settings, shown_in = planner.module("drift." + part).settings(entry)
             rows += settings
