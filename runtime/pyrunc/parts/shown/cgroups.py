@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyrunc.parts.cgroups import Entry
+    from pyrunc.parts.cgroups.plan import Entry
     from pyrunc.parts.sides import Json
 
 

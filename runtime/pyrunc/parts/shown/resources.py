@@ -4,8 +4,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.cgroup.devices_rules import Rule
     from pyrunc.parts.resources import Entry
-    from pyrunc.parts.resources.limits import Rule
     from pyrunc.parts.sides import Json
 
 
