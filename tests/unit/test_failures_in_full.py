@@ -1,0 +1,130 @@
+"""What a failure says in full, and that it leaves nothing open or mounted. `make mutants` showed that nothing else noticed (docs/testing.md)."""
+
+import errno
+import importlib
+import os
+import signal
+
+import pytest
+
+from fakes.hand import Ctx, Run, namespaces
+from pyrunc.cgroup import hierarchies
+from pyrunc.errors import CallError, Refusal, StepFailure
+from pyrunc.linux import constants as c
+from pyrunc.linux import mount, ns
+from pyrunc.parts import devices, mounts
+from pyrunc.parts.mounts import bind
+from pyrunc.parts.resources import limits
+
+PAGE = importlib.import_module("pyrunc.parts.mounts.plan").PAGE  # the package has a function of that name
+
+
+def open_files():
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+def fails(number):
+    def call(*_words, **_more):
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+# ---- mounts
+
+
+@pytest.mark.parametrize(
+    ("has", "asked", "words"),
+    [
+        (c.MS_RELATIME, c.MS_NOATIME, "the mount has relatime, asked for is noatime"),
+        (c.MS_NOATIME | c.MS_NODEV, c.MS_STRICTATIME | c.MS_RDONLY, "the mount has noatime, asked for is strictatime"),
+        (c.MS_NOATIME, c.MS_NOATIME, None),
+        (c.MS_NOATIME, c.MS_RDONLY, None),
+    ],
+)
+def test_locked_access_times_are_named(monkeypatch, has, asked, words):
+    """The kernel refuses the first attempt; the second one asks only for what is not locked."""
+    asking = []
+
+    def setattr_(_tree, attr_set, attr_clr=0, **_more):
+        asking.append((attr_set, attr_clr))
+        if len(asking) == 1:
+            raise OSError(errno.EPERM, "locked")
+
+    statfs = {c.MS_NOATIME: 0x400, c.MS_RELATIME: 0x1000, c.MS_NODEV: 0x4}  # ST_NOATIME, ST_RELATIME, ST_NODEV
+    monkeypatch.setattr(mount, "setattr", setattr_)
+    monkeypatch.setattr(mount, "flags_of", lambda _tree: sum(bit for flag, bit in statfs.items() if has & flag))
+    item = {"flags": asked, "clear": 0, "source": "/vol", "rec_set": 0, "rec_clr": 0, "kind": "bind", "explicit": True}
+    if words is None:
+        bind.set_flags(3, item)
+        assert len(asking) == 2 and asking[1][1] & c.MOUNT_ATTR__ATIME == 0, "the access times are left alone"
+    else:
+        with pytest.raises(StepFailure) as caught:
+            bind.set_flags(3, item)
+        assert caught.value.reason == "locked-atime" and caught.value.words.endswith(words)
+
+
+def test_how_long_the_options_of_a_mount_are():
+    """What the kernel copies ends with a NUL, which is not counted."""
+    words = ["a=" + "x" * 100, "b=" + "x" * PAGE]
+    with pytest.raises(Refusal) as caught:
+        mounts.plan(
+            {"/mounts": [{"destination": "/t", "type": "9p", "source": "x", "options": words}]}, Ctx({"namespaces": namespaces("mount")})
+        )
+    assert "%d bytes of options" % len(",".join(words)) in caught.value.words
+    assert caught.value.words.endswith("the kernel takes %d" % (PAGE - 1)) and caught.value.pointer == "/mounts/0/options/1"
+
+
+# ---- resources
+
+
+@pytest.mark.parametrize("size", ["2M", "2mB", "2KiB", "2TB", "MB", "B", "", "0MB", "02MB", "²MB", "٢MB", "-2MB", "1.5MB", "1234567890KB"])  # noqa: RUF001
+def test_what_is_no_size_of_a_huge_page(monkeypatch, size):
+    """The size becomes part of a file name: it is refused for its form, whatever exists below /sys."""
+    monkeypatch.setattr(hierarchies, "exists", lambda _path: True)
+    with pytest.raises(Refusal, match="not a page size") as caught:
+        limits._hugetlb({"hugepageLimits": [{"pageSize": "123456789KB", "limit": 1}, {"pageSize": size, "limit": 1}]}, 2, Ctx())
+    assert caught.value.pointer == "/linux/resources/hugepageLimits/1/pageSize"
+
+
+# ---- namespaces
+
+
+@pytest.mark.parametrize(("joined", "given"), [(("user",), -1), (("pid",), -1), (("user", "cgroup"), 77), (("cgroup", "pid"), 77)])
+def test_who_is_cloned_into_the_cgroup(monkeypatch, joined, given):
+    """With a foreign cgroup namespace it is the intermediate process: inside of it the kernel may refuse (nsdelegate)."""
+    calls = []
+
+    def clone3(*words):
+        calls.append(words)
+        raise OSError(errno.EAGAIN, "refused")
+
+    monkeypatch.setattr(ns._syscalls, "clone3", clone3)
+    before = open_files()
+    with pytest.raises(CallError) as caught:
+        ns.clone_init(dict.fromkeys(joined, 99), 0, cgroup_fd=77)
+    assert caught.value.call == "clone3"
+    assert calls == [(0, signal.SIGCHLD, given)] and open_files() == before
+
+
+# ---- devices
+
+
+def test_a_device_that_cannot_be_lent_stays_with_nobody(tmp_path, monkeypatch):
+    """The host makes a node for init in a user namespace; if its mount can't be changed, it is closed again."""
+    trees = []
+
+    def clone(*_words, **_more):
+        trees.append(os.open("/dev/null", os.O_PATH))
+        return trees[-1]
+
+    node = {"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "mode": 0o666, "uid": 0, "gid": 0, "pointer": "/linux/devices/0"}
+    monkeypatch.setattr(mount, "clone", clone)
+    monkeypatch.setattr(mount, "setattr", fails(errno.EINVAL))
+    monkeypatch.setattr("pyrunc.linux.fs.mknod", lambda name, _kind, _number, dir_fd: os.close(os.open(name, os.O_CREAT, dir_fd=dir_fd)))
+    folder = os.open(tmp_path, os.O_RDONLY)
+    before = open_files()
+    with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
+        devices.host_answer({"nodes": [node]}, Run(dir_fd=folder), {"path": "/dev/x"})
+    assert trees and open_files() == before
+    os.close(folder)
