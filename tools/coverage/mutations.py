@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+ORDER, FINISH = "pyrunc/engine/order.py", "finish.c"
+
 
 class Mutation(NamedTuple):
     """`text`[start:end] of a file becomes `new`; `line` is the line that a test must have reached. `column` distinguishes the mutations of
