@@ -1,0 +1,244 @@
+"""Decisions that a run seldom takes: an errno that the kernel of a test machine never returns, a second attempt, a scheduler or a label that
+needs special rights. `make mutants` showed that nothing else noticed (docs/testing.md)."""
+
+import errno
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from fakes.hand import Run
+from pyrunc.cgroup import devices_bpf, devices_rules, freeze, fs, gvariant, systemd
+from pyrunc.errors import Refusal, StepFailure
+from pyrunc.linux import constants as c
+from pyrunc.linux import dbus, mount, netlink
+from pyrunc.parts import keyring, resources
+from pyrunc.parts.criu import mounts as criu_mounts
+from pyrunc.parts.devices import make
+from pyrunc.parts.drift import scheduling as drift_scheduling
+from pyrunc.parts.mounts import filesystems, live
+
+
+def open_files():
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+def failing(number):
+    def fail(*_words, **_more):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+# ---- cgroups
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.EROFS, errno.EINVAL])
+@pytest.mark.parametrize("optional", [True, False])
+@pytest.mark.parametrize("call", ["bpf_prog_load", "bpf_prog_attach"])
+def test_a_device_program_that_the_kernel_refuses(monkeypatch, call, optional, number):
+    """Without rights in the initial user namespace there are no device nodes to protect either; any other errno is a failure."""
+    program = []
+
+    def loaded(*_words):
+        program.append(os.open("/dev/null", os.O_RDONLY))
+        return program[-1]
+
+    monkeypatch.setattr(fs, "open_dir", lambda _path, _key, *_more: os.open("/dev/null", os.O_RDONLY))
+    kernel = SimpleNamespace(bpf_prog_query=lambda *_words: [], bpf_prog_load=loaded, bpf_prog_attach=lambda *_words: None)
+    kernel.prlimit = lambda *_words: (c.RLIM_INFINITY, c.RLIM_INFINITY)
+    setattr(kernel, call, failing(number))
+    monkeypatch.setattr(devices_bpf, "_syscalls", kernel)
+    before = open_files()
+    if optional and number != errno.EINVAL:
+        assert devices_bpf.apply("/cg", [(False, "c", 1, 3, "rwm")], optional) is None
+    else:
+        with pytest.raises(StepFailure, match="unable to %s the device program" % call.rpartition("_")[2]):
+            devices_bpf.apply("/cg", [(False, "c", 1, 3, "rwm")], optional)
+    assert open_files() == before
+
+
+@pytest.mark.parametrize(
+    ("version", "in_userns", "changed"), [(1, False, "lists"), (1, True, "program"), (2, False, "program"), (2, True, "program")]
+)
+def test_how_the_device_rules_of_a_running_container_are_replaced(monkeypatch, version, in_userns, changed):
+    """The lists of version 1 take the difference; a program, and what cannot be read back, are replaced as a whole."""
+    seen = []
+    monkeypatch.setattr(devices_rules, "check_v1", lambda _rules: None)
+    monkeypatch.setattr(devices_rules, "change_v1", lambda *words: seen.append(("lists", *words)))
+    monkeypatch.setattr(resources, "_apply_devices", lambda entry, _paths, _cgroups: seen.append(("program", entry["devices"])))
+    monkeypatch.setattr(fs, "record_of", lambda _run, _cgroups: {"paths": {"devices": "/cg"}})
+    old, new = [(True, "c", 1, 3, "r")], [(True, "c", 1, 5, "r")]
+    run = Run({"cgroups": {"version": version, "manager": "cgroupfs"}})
+    resources.set_devices(new, {"devices": old, "in_userns": in_userns}, run)
+    assert seen == [("lists", "/cg", old, new) if changed == "lists" else ("program", new)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "answer"), [("frozen", 0, True), ("frozen", 1, False), ("populated", 1, True), ("absent", 1, True)]
+)
+def test_an_event_of_a_cgroup(tmp_path, name, value, answer):
+    (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    fd = os.open(tmp_path / "cgroup.events", os.O_RDONLY)
+    assert freeze.wait_event(fd, name, value, time.monotonic() - 1) is answer
+    os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("name", "properties", "hint"),
+    [
+        (systemd.NAME + ".UnitExists", [], "another container may use this cgroupsPath"),
+        (systemd.NAME + ".UnitExists", [["KillSignal", "i", 15]], "another container may use this cgroupsPath"),
+        ("org.freedesktop.DBus.Error.PropertyReadOnly", [["KillSignal", "i", 15]], "annotations ask for these properties: KillSignal"),
+        ("org.freedesktop.DBus.Error.PropertyReadOnly", [], None),
+    ],
+)
+def test_why_a_unit_was_not_started(name, properties, hint):
+    asked = []
+
+    class Manager:
+        version = 255
+
+        def job(self, *words):
+            asked.append(words[0])
+            raise dbus.DBusError(name, "refused")
+
+        def call(self, *words):
+            asked.append(words[0])
+
+    run = Run()
+    run.id, run.pid = "c1", 77  # type: ignore[attr-defined]
+    unit = {"name": "x.scope", "slice": "a.slice", "properties": properties}
+    with pytest.raises(StepFailure) as caught:
+        systemd._start(Manager(), unit, {"version": 2}, run)
+    assert (caught.value.reason, caught.value.hint) == ("unit-not-started", hint)
+    again = ["ResetFailedUnit", "StartTransientUnit"] if name.endswith("UnitExists") else []
+    assert asked == ["StartTransientUnit", *again], "only a unit that exists is tried twice"
+
+
+@pytest.mark.parametrize("text", ["[1 x2]", "(1 x2)", "<5x", "[<5)]"])
+def test_a_value_without_its_comma_or_end(text):
+    with pytest.raises(gvariant.Unreadable):
+        gvariant.parse(text)
+
+
+# ---- mounts
+
+
+def test_what_cannot_be_mounted_in_a_running_container_is_named():
+    item = {"kind": "fs", "type": "tmpfs", "destination": "/t", "links": [], "flags": c.MS_I_VERSION | c.MS_NODEV, "pointer": "/mounts/0"}
+    with pytest.raises(Refusal) as caught:
+        live.check({"list": [item]})
+    assert "option iversion needs mount(2)" in caught.value.words
+    live.check({"list": [{**item, "flags": c.MS_NODEV}]})
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBUSY, errno.ENOENT])
+def test_when_mount_2_is_tried(tmp_path, monkeypatch, number):
+    """The new calls are not implemented by each file system, nor allowed by each filter. Otherwise their error is the one that counts."""
+    tried = []
+    monkeypatch.setattr(mount, "new", failing(number))
+
+    def old(*words):
+        tried.append(words[0])
+        raise OSError(errno.EIO, "refused")
+
+    monkeypatch.setattr(mount, "old", old)
+    item = {"pointer": "/mounts/0", "destination": "/t", "source": "x", "type": "tmpfs", "data": [], "links": []}
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        filesystems.make(item, Run(proc=None), -1, "tmpfs", "x", 0, [])
+    assert caught.value.errno == number
+    assert tried == ([] if number in (errno.EBUSY, errno.ENOENT) else ["tmpfs"])
+
+
+def test_the_id_map_of_a_restored_mount_is_that_of_the_plan(monkeypatch):
+    """Before a restore the user namespace of the container does not exist, so a mount mapped like it is mapped with its lines."""
+    asked = []
+
+    def answer(entry, _run, _request):
+        asked.append(entry["list"][0]["idmap"])
+        return {}, [77]
+
+    monkeypatch.setattr(criu_mounts.host, "host_answer", answer)
+    monkeypatch.setattr(criu_mounts.bind, "with_flags", lambda tree, _item: tree)
+    run = Run({"idmaps": {"uid": [[0, 1000, 10]], "gid": [[0, 2000, 10]]}})
+    own = {"recursive": False, "uid": [[0, 5, 1]], "gid": [[0, 6, 1]]}
+    for idmap in (None, {"recursive": True, "uid": [], "gid": []}, own):
+        item = {"idmap": idmap, "flags": 0, "source": "/s", "kind": "bind"}
+        assert criu_mounts.clone({"item": item, "bind": True, "source": "/s"}, run) == 77
+    assert asked == [None, {"recursive": True, "uid": [[0, 1000, 10]], "gid": [[0, 2000, 10]]}, own]
+
+
+@pytest.mark.parametrize(("own_dev", "kept"), [(True, True), (False, True)])
+def test_the_file_under_a_bound_device_stays(tmp_path, monkeypatch, own_dev, kept):
+    """A file that an earlier container left as mount point is used again, in an image, too; anything else is not."""
+    node = {"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "mode": 0o666, "uid": 0, "gid": 0, "pointer": "/linux/devices/0"}
+    entry = {"bind": True, "own_dev": own_dev, "mount_ns": True}
+    bound = []
+    monkeypatch.setattr(make, "_bind", lambda folder, name, *_more: bound.append(os.stat(name, dir_fd=folder).st_ino))
+    (tmp_path / "x").write_text("")
+    inode = (tmp_path / "x").stat().st_ino
+    folder = os.open(tmp_path, os.O_RDONLY)
+    assert make._make(folder, "x", node, entry, Run()) is True and bound == [inode]
+    (tmp_path / "x").unlink()
+    os.mkfifo(tmp_path / "x")
+    if own_dev:
+        monkeypatch.setattr(make, "_bind", lambda folder, name, *_more: bound.append(os.listdir(folder)))
+        assert make._make(folder, "x", node, entry, Run()) is True and bound[1] == [], "the other node is removed first"
+    else:
+        with pytest.raises(StepFailure) as caught:
+            make._make(folder, "x", node, entry, Run())
+        assert caught.value.reason == "other-device-there" and os.listdir(folder) == ["x"]
+    os.close(folder)
+
+
+# ---- processes
+
+
+@pytest.mark.parametrize(
+    ("seen", "rows"),
+    [
+        ([6, 0, 0, 0, 10, 20, 20], []),
+        ([6, 0, 0, 0, 11, 20, 20], [("runtime", 10, 11)]),
+        ([6, 0, 0, 0, 10, 21, 20], [("deadline", 20, 21)]),
+        ([6, 0, 0, 0, 10, 20, 30], [("period", 20, 30)]),
+        ([0, 0, 5, 0, 0, 0, 0], [("policy", "SCHED_DEADLINE", "SCHED_OTHER")]),
+    ],
+)
+def test_a_deadline_that_differs(monkeypatch, seen, rows):
+    """Without a period the kernel uses the deadline for it (sched_setattr(2))."""
+    found = []
+    monkeypatch.setattr(drift_scheduling._syscalls, "sched_getattr", lambda _pid: seen)
+    drift = SimpleNamespace(pid=1, differs=lambda _area, what, planned, now, _pointer: found.append((what, planned, now)))
+    drift_scheduling.compare({"scheduler": [6, 0, 0, 0, 10, 20, 0], "ioprio": None}, drift)
+    assert found == rows
+
+
+@pytest.mark.parametrize("label", ["u:r:t:s0", None])
+def test_a_session_keyring_has_the_label_of_the_process(monkeypatch, label):
+    """Keys are made with the label of /proc/self/attr/keycreate, which is empty again afterwards (selinux)."""
+    steps = []
+    kernel = SimpleNamespace(
+        join_session_keyring=lambda name: steps.append(("join", name)) or 5,
+        keyctl_describe=lambda _serial: b"keyring;%d;0;3f3f0000;_ses" % os.geteuid(),
+        keyctl=lambda *words: steps.append(("keyctl", words[1])),
+    )
+    monkeypatch.setattr(keyring, "_syscalls", kernel)
+    state = SimpleNamespace(state={"keyring": "_ses.x"})
+    run = Run(state_dir=state, proc=SimpleNamespace(write=lambda path, data: steps.append((path.rpartition("/")[2], data))))
+    keyring.init_join({"label": label, "userns": False}, run)
+    labelled = [("keycreate", b"u:r:t:s0"), ("join", "_ses.x"), ("keycreate", b"\0")]
+    assert steps == [*(labelled if label else [("join", "_ses.x")]), ("keyctl", 5)]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_loopback_leaves_no_socket(monkeypatch, works):
+    monkeypatch.setattr(netlink.Route, "set_up", (lambda *_words: None) if works else failing(errno.EPERM))
+    before = open_files()
+    if works:
+        netlink.loopback_up()
+    else:
+        with pytest.raises(PermissionError):
+            netlink.loopback_up()
+    assert open_files() == before
