@@ -3,16 +3,18 @@ needs special rights. `make mutants` showed that nothing else noticed (docs/test
 
 import errno
 import os
+import signal
+import socket
 import time
 from types import SimpleNamespace
 
 import pytest
 
 from fakes.hand import Run
-from pyrunc.cgroup import devices_bpf, devices_rules, freeze, fs, gvariant, systemd
+from pyrunc.cgroup import delegation, devices_bpf, devices_rules, freeze, fs, gvariant, systemd
 from pyrunc.errors import Refusal, StepFailure
+from pyrunc.linux import caps, dbus, mount, netlink, sdnotify
 from pyrunc.linux import constants as c
-from pyrunc.linux import dbus, mount, netlink
 from pyrunc.parts import keyring, resources
 from pyrunc.parts.criu import mounts as criu_mounts
 from pyrunc.parts.devices import make
@@ -242,3 +244,86 @@ def test_loopback_leaves_no_socket(monkeypatch, works):
         with pytest.raises(PermissionError):
             netlink.loopback_up()
     assert open_files() == before
+
+
+# ---- files, descriptors, numbers
+
+
+@pytest.mark.kernel
+def test_a_delegated_cgroup_keeps_its_group(tmp_path, monkeypatch):
+    """Only the owner changes, only of the listed files, and no link is followed (Model of Delegation)."""
+    for name in ("cgroup.procs", "cgroup.kill", "memory.max"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "cgroup.threads").symlink_to("memory.max")
+    for path in (tmp_path, *tmp_path.iterdir()):
+        os.chown(path, 0, 54321, follow_symlinks=False)
+    monkeypatch.setattr(delegation.ids, "outer_uid", lambda _pid, uid: uid)
+    monkeypatch.setattr(fs, "open_dir", lambda path, _key: os.open(path, os.O_RDONLY))
+    monkeypatch.setattr(delegation, "_files", lambda: ["cgroup.procs", "cgroup.threads", "cgroup.absent"])
+    before = open_files()
+    delegation.give(str(tmp_path), 1, 12345)
+    owners = {path.name: path.lstat() for path in (tmp_path, *tmp_path.iterdir())}
+    assert {name for name, st in owners.items() if st.st_uid == 12345} == {tmp_path.name, "cgroup.procs", "cgroup.threads"}
+    assert {st.st_gid for st in owners.values()} == {54321} and open_files() == before
+
+
+@pytest.mark.parametrize("highest", [0, 20, 39, 40, 41, 62, 63])
+def test_the_last_capability_of_a_kernel(monkeypatch, highest):
+    def prctl(_option, number, *_more):
+        if number > highest:
+            raise OSError(errno.EINVAL, "unknown")
+        return 0
+
+    monkeypatch.setattr(caps, "_syscalls", SimpleNamespace(prctl=prctl))
+    assert caps.last() == highest
+
+
+def test_a_supervisor_that_reads_nothing(tmp_path, monkeypatch):
+    """It is waited for, but not forever, and nothing stays open."""
+    monkeypatch.setattr(sdnotify, "BARRIER_MS", 1)
+    before = open_files()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(tmp_path / "notify"))
+        sdnotify.tell(str(tmp_path / "notify"), 77)
+        assert [supervisor.recv(99) for _ in range(3)] == [b"READY=1\n", b"MAINPID=77\n", b"BARRIER=1"]
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_live_file_system_that_inherits_leaves_nothing_open(tmp_path, monkeypatch, works):
+    (tmp_path / "covered").mkdir()
+    (tmp_path / "top").mkdir(mode=0o700)
+    top, target = (os.open(tmp_path / name, os.O_RDONLY) for name in ("top", "covered"))
+    copied = []
+    monkeypatch.setattr(live.copyup, "copy", (lambda *words: copied.append(words)) if works else failing(errno.ENOSPC))
+    item = {"type": "tmpfs", "copyup": True, "data": [], "rec_set": 0, "rec_clr": 0, "late": []}
+    before = open_files()
+    if works:
+        live._fill(item, top, target, 0o1777)
+        assert len(copied) == 1 and (tmp_path / "top").stat().st_mode & 0o7777 == 0o1777
+    else:
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            live._fill(item, top, target, 0o1777)
+    assert open_files() == before
+    for fd in (top, target):
+        os.close(fd)
+
+
+def test_a_task_whose_name_looks_like_its_state():
+    """proc(5): the name is in parentheses, may contain any byte, and ends at the last one."""
+    child = os.fork()
+    if child == 0:
+        try:
+            with open("/proc/self/comm", "w") as file:
+                file.write("a) Z (b) X")
+            os.kill(os.getpid(), signal.SIGSTOP)
+        finally:
+            os._exit(0)
+    os.waitpid(child, os.WUNTRACED)
+    try:
+        task = freeze.describe(child)
+        assert task is not None and (task["comm"], task["state"]) == ("a) Z (b) X", "T")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert freeze.describe(child) is None

@@ -37,7 +37,7 @@ from mutations import FINISH, ORDER, Mutation
 
 import run
 
-BUDGETS = (("tests/unit", 30.0), ("tests", 90.0))  # seconds of unit tests, and of all others, that a mutant is given
+BUDGETS = (("tests/unit", 20.0), ("tests", 40.0))  # seconds of unit tests, and of all others, that a mutant is given
 ROOMS = ("parts", "cgroup", "linux")
 WORK = "/tmp/mutants"  # in the namespaces, on a tmpfs
 ISOLATED = """
