@@ -10,16 +10,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from fakes.hand import Run
+from fakes.hand import Ctx, Run
 from pyrunc.cgroup import delegation, devices_bpf, devices_rules, freeze, fs, gvariant, systemd
 from pyrunc.errors import Refusal, StepFailure
-from pyrunc.linux import caps, dbus, mount, netlink, sdnotify
+from pyrunc.linux import caps, dbus, filters, mount, netlink, sdnotify
 from pyrunc.linux import constants as c
-from pyrunc.parts import keyring, resources
+from pyrunc.parts import keyring, resources, scheduling
 from pyrunc.parts.criu import mounts as criu_mounts
 from pyrunc.parts.devices import make
 from pyrunc.parts.drift import scheduling as drift_scheduling
 from pyrunc.parts.mounts import filesystems, live
+from pyrunc.parts.seccomp import profile
 
 
 def open_files():
@@ -327,3 +328,27 @@ def test_a_task_whose_name_looks_like_its_state():
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert freeze.describe(child) is None
+
+
+@pytest.mark.parametrize(("possible", "highest"), [("0\n", 0), ("0-3\n", 3), ("0,2-5\n", 5), ("0-1,7\n", 7), (None, 1023)])
+def test_init_may_use_all_processors(monkeypatch, possible, highest):
+    """Those that can be added, too; what the machine does not have is left to the kernel, and the cpuset limits it."""
+    asked = []
+
+    def read(path, _limit):
+        if possible is None or not path.endswith("/cpu/possible"):
+            raise OSError(errno.ENOENT, "no sysfs")
+        return possible.encode()
+
+    monkeypatch.setattr(scheduling.fileio, "read_file", read)
+    monkeypatch.setattr(scheduling.posix, "sched_setaffinity", lambda pid, cpus: asked.append((pid, list(cpus))))
+    scheduling.host_affinity({"exec": False, "initial": None, "final": None}, Run(pid=77))
+    assert asked == [(77, list(range(highest + 1)))]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_filter_without_flags_on_an_older_kernel(monkeypatch, known):
+    """SPEC_ALLOW is new in Linux 4.17; nothing takes its place before."""
+    monkeypatch.setattr(filters, "supports_flag", lambda flag: known and flag == filters.FLAG_SPEC_ALLOW)
+    assert profile._flags(None, False, Ctx()) == (filters.FLAG_SPEC_ALLOW if known else 0)
+    assert profile._flags([], False, Ctx()) == 0
