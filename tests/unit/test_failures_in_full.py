@@ -12,8 +12,9 @@ from pyrunc.cgroup import hierarchies
 from pyrunc.errors import CallError, Refusal, StepFailure
 from pyrunc.linux import constants as c
 from pyrunc.linux import mount, ns
-from pyrunc.parts import devices, mounts
-from pyrunc.parts.mounts import bind
+from pyrunc.parts import devices, mounts, paths
+from pyrunc.parts.criu import paths as criu_paths
+from pyrunc.parts.mounts import bind, cgroupfs
 from pyrunc.parts.resources import limits
 
 PAGE = importlib.import_module("pyrunc.parts.mounts.plan").PAGE  # the package has a function of that name
@@ -128,3 +129,104 @@ def test_a_device_that_cannot_be_lent_stays_with_nobody(tmp_path, monkeypatch):
         devices.host_answer({"nodes": [node]}, Run(dir_fd=folder), {"path": "/dev/x"})
     assert trees and open_files() == before
     os.close(folder)
+
+
+# ---- what is there already, and older kernels
+
+
+@pytest.mark.parametrize(("there", "number"), [(None, None), ("/target", None), ("/other", errno.EEXIST), ("", errno.EINVAL)])
+def test_a_link_that_is_copied_into_the_root(tmp_path, there, number):
+    """crun's copy-symlink: the same link may be there already, from an earlier run; a file or another link is an error and stays."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "source").symlink_to("/target")
+    copy = tmp_path / "root/copy"
+    if there:
+        copy.symlink_to(there)
+    elif there is not None:
+        copy.write_text("")
+    run = Run(root_fd=os.open(tmp_path / "root", os.O_PATH))
+    before = open_files()
+    item = {"source": str(tmp_path / "source"), "destination": "/copy"}
+    if number is None:
+        assert bind._copy_link(item, run) is True and os.readlink(copy) == "/target"
+    else:
+        with pytest.raises(OSError, match=os.strerror(number)) as caught:
+            bind._copy_link(item, run)
+        assert caught.value.errno == number and (os.readlink(copy) == there if there else copy.read_text() == "")
+    assert bind._copy_link({"source": str(tmp_path), "destination": "/copy"}, run) is False, "no link: it is mounted"
+    assert open_files() == before
+    os.close(run.root_fd)
+
+
+@pytest.mark.parametrize("number", [None, errno.EINVAL, errno.ENOSPC, errno.EPERM])
+def test_the_cover_of_a_masked_directory(monkeypatch, number):
+    """Where the kernel refuses a tmpfs with one inode, it gets two; any other error is one."""
+    asked = []
+
+    def new(kind, _source, flags, _attributes, words):
+        asked.append(words)
+        if number is not None and len(asked) == 1:
+            raise OSError(number, os.strerror(number))
+        return 77
+
+    monkeypatch.setattr(mount, "new", new)
+    if number == errno.EPERM:
+        with pytest.raises(PermissionError):
+            paths._directory_cover({"dir": None}, None)
+    else:
+        assert paths._directory_cover({"dir": None}, "u:r:t:s0") == 77
+    label = ['context="u:r:t:s0"'] if number != errno.EPERM else []
+    first, second = (["nr_blocks=1", "nr_inodes=%d" % inodes, *label] for inodes in (1, 2))
+    assert asked == ([first, second] if number in (errno.EINVAL, errno.ENOSPC) else [first])
+
+
+@pytest.mark.parametrize("cgroupns", [True, False])
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_cgroup_mount_is_finished_like_any_other(monkeypatch, cgroupns, verified):
+    """On cgroup version 2, too, it gets the propagation of the config after it is attached, and it is verified."""
+    steps = []
+
+    def opened(*_words):
+        return os.open("/", os.O_PATH)
+
+    def verify(_item, _run, _fd):
+        steps.append("verify")
+        if not verified:
+            raise OSError(errno.ESTALE, "another mount")
+
+    monkeypatch.setattr(cgroupfs.mountpoint, "find_dir", lambda _item, _run: (opened(), None))
+    monkeypatch.setattr(cgroupfs.mountpoint, "check_proc", lambda *_words: None)
+    monkeypatch.setattr(cgroupfs.mountpoint, "verify", verify)
+    monkeypatch.setattr(cgroupfs, "_cgroup2", opened)
+    monkeypatch.setattr(cgroupfs, "_bound", opened)
+    monkeypatch.setattr(mount, "attach", lambda _top, _target: steps.append("attach"))
+    monkeypatch.setattr(mount, "propagate", lambda _fd, flag: steps.append(flag))
+    before = open_files()
+    words = {"propagation": [c.MS_PRIVATE, c.MS_SLAVE | c.MS_REC]}, {"cgroupns": cgroupns}, Run(), {}
+    if verified:
+        cgroupfs._unified(*words)
+    else:
+        with pytest.raises(OSError, match="another mount"):
+            cgroupfs._unified(*words)
+    assert steps == [*([] if cgroupns else ["attach"]), c.MS_PRIVATE, c.MS_SLAVE | c.MS_REC, "verify"]
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("device", [(1, 3), (1, 5), None])
+def test_what_a_restored_mask_is_made_of(monkeypatch, device):
+    """Masked files of a restored container are covered by the host's null device, or not at all."""
+    covered = []
+    monkeypatch.setattr(mount, "clone", lambda *_words, **_more: os.open("/dev/null", os.O_PATH))
+    monkeypatch.setattr(mount, "setattr", lambda tree, *_words: covered.append(tree))
+    monkeypatch.setattr(criu_paths.fs, "char_device", lambda _st: device)
+    before = open_files()
+    source = {"source": "/dev/null", "pointer": "/linux/maskedPaths"}
+    if device == (1, 3):
+        tree = criu_paths.clone(source, Run())
+        assert covered == [tree]
+        os.close(tree)
+    else:
+        with pytest.raises(StepFailure) as caught:
+            criu_paths.clone(source, Run())
+        assert (caught.value.reason, caught.value.pointer) == ("bad-null-device", "/linux/maskedPaths") and covered == []
+    assert open_files() == before
