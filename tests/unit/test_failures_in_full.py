@@ -11,7 +11,7 @@ from fakes.hand import Ctx, Run, namespaces
 from pyrunc.cgroup import hierarchies
 from pyrunc.errors import CallError, Refusal, StepFailure
 from pyrunc.linux import constants as c
-from pyrunc.linux import mount, ns
+from pyrunc.linux import mount, ns, spawn
 from pyrunc.parts import devices, mounts, paths
 from pyrunc.parts.criu import paths as criu_paths
 from pyrunc.parts.mounts import bind, cgroupfs
@@ -229,4 +229,13 @@ def test_what_a_restored_mask_is_made_of(monkeypatch, device):
         with pytest.raises(StepFailure) as caught:
             criu_paths.clone(source, Run())
         assert (caught.value.reason, caught.value.pointer) == ("bad-null-device", "/linux/maskedPaths") and covered == []
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("program", ["cat", "true"])
+def test_a_helper_that_answers_before_it_has_read_everything(program):
+    """Neither side waits for the other when both pipes are full; a helper that reads nothing is none the worse for it."""
+    before = open_files()
+    ended = spawn.run("/bin/" + program, [program], [], b"x" * 400_000)
+    assert (ended.why, ended.code) == ("exit", 0) and set(ended.out) <= set(b"x") and bool(ended.out) == (program == "cat")
     assert open_files() == before

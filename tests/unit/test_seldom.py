@@ -352,3 +352,13 @@ def test_a_filter_without_flags_on_an_older_kernel(monkeypatch, known):
     monkeypatch.setattr(filters, "supports_flag", lambda flag: known and flag == filters.FLAG_SPEC_ALLOW)
     assert profile._flags(None, False, Ctx()) == (filters.FLAG_SPEC_ALLOW if known else 0)
     assert profile._flags([], False, Ctx()) == 0
+
+
+@pytest.mark.parametrize(
+    ("test", "first", "second", "holds"),
+    [(0x10, 5, 5, True), (0x10, 5, 4, False), (0x20, 5, 4, True), (0x20, 5, 5, False), (0x30, 5, 5, True), (0x30, 4, 5, False)]
+    + [(0x40, 6, 2, True), (0x40, 6, 1, False), (0x40, 6, 3, True), (0x40, 0, 0, False)],
+)
+def test_jumps_of_filters(test, first, second, holds):
+    """JEQ, JGT, JGE and JSET of classic BPF."""
+    assert filters._holds(0x05 | test, first, second) is holds

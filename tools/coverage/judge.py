@@ -29,6 +29,7 @@ from mutations import FINISH, ORDER, Mutation
 
 import harness
 
+STARTING = 120  # seconds more for a new pytest process, which has to collect the tests, perhaps on a busy machine
 SECONDS = 30  # time limit in addition to three times what the tests took alone: a hanging test has noticed
 WORK = Path(os.environ.get("MUTANTS_WORK", "/tmp/mutants"))
 
@@ -108,24 +109,25 @@ class Judge:
             for tests, seconds in batches if ways[0] == way else batches[:1]:
                 known = [test for test in tests if self.sound.get(test) is not False and test in self.items]
                 while known:
-                    limit = SECONDS + 3 * seconds
+                    limit = (SECONDS if way == "warm" else SECONDS + STARTING) + 3 * seconds
                     how = self.warm(known, limit, codes) if way == "warm" else self.cold(known, limit)
                     if not how:
                         break
                     failed = how.removeprefix("FAILED ") if how.startswith("FAILED ") else None
-                    if self.is_sound(failed, known, limit, mutation):
+                    if self.is_sound(failed, known, limit, mutation, way):
                         return "killed: " + how
                     known = [test for test in known if failed and test != failed]
                 asked += len(known) if ways[0] == way else 0
         return "survived: %d tests" % asked if asked else "survived: no test of it passes here"
 
-    def is_sound(self, failed: str | None, tests: list[str], limit: float, mutation: Mutation) -> bool:
-        """Whether a test, or all of them if it's not known which one has failed, pass without the mutant."""
+    def is_sound(self, failed: str | None, tests: list[str], limit: float, mutation: Mutation, way: str) -> bool:
+        """Whether a test, or all of them if it's not known which one has failed, pass without the mutant. What was not over
+        in time is given the same time again, in the same way."""
         if failed is not None and failed in self.sound:
             return self.sound[failed]
         undo = self.place(mutation, source_of(mutation).read_text())
         assert undo
-        how = self.warm([failed] if failed else tests, limit, {})
+        how = self.cold(tests, limit) if way == "cold" and not failed else self.warm([failed] if failed else tests, limit, {})
         if how:
             print("\nfails without a mutant, too: %s" % (failed or how), flush=True)
         passes = not how
