@@ -15,7 +15,7 @@ from pyrunc.cgroup import delegation, devices_bpf, devices_rules, freeze, fs, gv
 from pyrunc.errors import Refusal, StepFailure
 from pyrunc.linux import caps, dbus, filters, mount, netlink, sdnotify
 from pyrunc.linux import constants as c
-from pyrunc.parts import keyring, resources, scheduling
+from pyrunc.parts import keyring, meta, resources, scheduling
 from pyrunc.parts.criu import mounts as criu_mounts
 from pyrunc.parts.devices import make
 from pyrunc.parts.drift import scheduling as drift_scheduling
@@ -362,3 +362,33 @@ def test_a_filter_without_flags_on_an_older_kernel(monkeypatch, known):
 def test_jumps_of_filters(test, first, second, holds):
     """JEQ, JGT, JGE and JSET of classic BPF."""
     assert filters._holds(0x05 | test, first, second) is holds
+
+
+@pytest.mark.parametrize("first", ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_ARM"])
+def test_the_program_of_x32_is_beside_that_of_x86_64(first):
+    """They have one architecture and differ in a bit of the number, whichever program comes first."""
+    names = sorted(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_ARM"], key=lambda name: name != first)
+    tokens = {name: filters.ARCHES[name] for name in names}
+    program = filters.joined([(tokens[name], filters.pack([(filters.RET, 0, 0, 100 + i)])) for i, name in enumerate(names)])
+    for name in names:
+        number = 5 + (filters.X32_BIT if name == "SCMP_ARCH_X32" else 0)
+        token = filters.X86_64 if name == "SCMP_ARCH_X32" else tokens[name]
+        assert filters.verdict(program, token, number) == 100 + names.index(name), name
+
+
+def test_a_removed_scope_takes_only_its_own_directory_along(monkeypatch):
+    """Its slices belong to systemd, whoever made them."""
+    removed = []
+    monkeypatch.setattr(systemd.tree, "remove_all", lambda removals: removed.extend((one.path, one.existed) for one in removals))
+    paths = {"memory": "/cg/memory/a.slice/a-b.slice/x.scope", "pids": "/cg/pids/x.scope", "odd": "/gone/x.scope"}
+    systemd.remove({"paths": paths, "mounts": {"memory": "/cg/memory", "pids": "/cg/pids"}})
+    assert sorted(removed) == [(paths["memory"], 2), (paths["pids"], 0)]
+
+
+@pytest.mark.parametrize(("length", "cut"), [(60, False), (61, True), (5000, True)])
+def test_a_long_version_is_cut_in_its_warning(length, cut):
+    version = "1.0+" + "x" * (length - 4)
+    ctx = Ctx()
+    assert meta._version(version, ctx) == version
+    ((pointer, text),) = ctx.warnings
+    assert (pointer, text) == ("/ociVersion", "%s%s is short for 1.0.0" % (version[:60], "…" if cut else ""))
