@@ -16,7 +16,7 @@ from pyrunc.errors import Bug, PyruncError, StepFailure, UsageError, out_of_memo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from pyrunc.cmdline import Globals, Options
@@ -39,6 +39,21 @@ _CREATE_SHORT = {"b": "bundle", "f": "config", "file": "config", "d": "detach"}
 _CRIU = {
     "image-path": V, "work-path": V, "parent-path": V, "tcp-established": B, "tcp-close": B, "ext-unix-sk": B, "shell-job": B, "file-locks": B,
     "link-remap": B, "manage-cgroups-mode": V, "empty-ns": R, "auto-dedup": B, "lazy-pages": B, "network-lock": V,
+}  # fmt: skip
+_EXEC = {
+    "process": V, "cwd": V, "env": R, "user": V, "additional-gids": R, "tty": B, "detach": B, "pid-file": V, "pidfd-socket": V,
+    "console-socket": V, "process-label": V, "apparmor": V, "no-new-privs": B, "cap": R, "preserve-fds": V, "cgroup": R,
+    "ignore-paused": B, "no-subreaper": B,
+}  # fmt: skip
+_UPDATE = {
+    "resources": V, "blkio-weight": V, "cpu-period": V, "cpu-quota": V, "cpu-burst": V, "cpu-share": V, "cpu-rt-period": V,
+    "cpu-rt-runtime": V, "cpu-idle": V, "cpuset-cpus": V, "cpuset-mems": V, "memory": V, "memory-reservation": V, "memory-swap": V,
+    "kernel-memory": V, "kernel-memory-tcp": V, "pids-limit": V, "l3-cache-schema": V, "mem-bw-schema": V, "device-add": R,
+    "device-remove": R, "rlimit": R,
+}  # fmt: skip
+_INSTALL = {
+    "docker": B, "podman": B, "containerd": B, "runtime": V, "name": V, "default": B, "config": V, "dry-run": B, "uninstall": B,
+    "format": V,
 }  # fmt: skip
 
 
@@ -70,40 +85,11 @@ COMMANDS = {
     "kill": Command(False, {"all": B, "regex": B}, {"a": "all", "r": "regex"}, 1, 2, True),
     "delete": Command(False, {"force": B, "regex": B}, {"f": "force", "r": "regex"}, 1, 1, False),
     "exec": Command(
-        True,
-        {
-            "process": V,
-            "cwd": V,
-            "env": R,
-            "user": V,
-            "additional-gids": R,
-            "tty": B,
-            "detach": B,
-            "pid-file": V,
-            "pidfd-socket": V,
-            "console-socket": V,
-            "process-label": V,
-            "apparmor": V,
-            "no-new-privs": B,
-            "cap": R,
-            "preserve-fds": V,
-            "cgroup": R,
-            "ignore-paused": B,
-            "no-subreaper": B,
-        },
-        {"p": "process", "e": "env", "u": "user", "g": "additional-gids", "t": "tty", "d": "detach", "c": "cap"},
-        1,
-        None,
-        True,
-    ),  # fmt: skip
+        True, _EXEC, {"p": "process", "e": "env", "u": "user", "g": "additional-gids", "t": "tty", "d": "detach", "c": "cap"}, 1, None, True
+    ),
     "checkpoint": Command(
-        False,
-        {**_CRIU, "leave-running": B, "tcp-skip-in-flight": B, "pre-dump": B, "page-server": V, "status-fd": V},
-        {},
-        1,
-        1,
-        False,
-    ),  # fmt: skip
+        False, {**_CRIU, "leave-running": B, "tcp-skip-in-flight": B, "pre-dump": B, "page-server": V, "status-fd": V}, {}, 1, 1, False
+    ),
     "restore": Command(
         True,
         {
@@ -123,49 +109,14 @@ COMMANDS = {
         1,
         1,
         False,
-    ),  # fmt: skip
+    ),
     "pause": Command(False, {"timeout": V}, {}, 1, 1, False),
     "resume": Command(False, {}, {}, 1, 1, False),
     "ps": Command(False, {"format": V}, {"f": "format"}, 1, None, True),
-    "update": Command(
-        False,
-        {
-            "resources": V,
-            "blkio-weight": V,
-            "cpu-period": V,
-            "cpu-quota": V,
-            "cpu-burst": V,
-            "cpu-share": V,
-            "cpu-rt-period": V,
-            "cpu-rt-runtime": V,
-            "cpu-idle": V,
-            "cpuset-cpus": V,
-            "cpuset-mems": V,
-            "memory": V,
-            "memory-reservation": V,
-            "memory-swap": V,
-            "kernel-memory": V,
-            "kernel-memory-tcp": V,
-            "pids-limit": V,
-            "l3-cache-schema": V,
-            "mem-bw-schema": V,
-            "device-add": R,
-            "device-remove": R,
-            "rlimit": R,
-        },
-        {"r": "resources"},
-        1,
-        1,
-        False,
-    ),  # fmt: skip
+    "update": Command(False, _UPDATE, {"r": "resources"}, 1, 1, False),
     "mounts": Command(
-        True,
-        {"file": V, "source": V, "destination": V, "type": V, "options": R, "format": V},
-        {"f": "file"},
-        2,
-        None,
-        False,
-    ),  # fmt: skip
+        True, {"file": V, "source": V, "destination": V, "type": V, "options": R, "format": V}, {"f": "file"}, 2, None, False
+    ),
     "events": Command(False, {"stats": B, "interval": V, "format": V}, {"f": "format"}, 1, 1, False),
     "stats": Command(False, {"format": V, "all": B, "engine": V}, {"f": "format", "a": "all"}, 0, None, False),
     "top": Command(False, {"interval": V, "count": V, "all": B, "format": V}, {"f": "format", "a": "all", "n": "count"}, 0, None, False),
@@ -190,33 +141,10 @@ COMMANDS = {
         False,
     ),
     "validate": Command(
-        False,
-        {"bundle": V, "config": V, "schema-only": B, "strict": B, "as": V, "format": V},
-        {"b": "bundle", "f": "format"},
-        0,
-        1,
-        False,
-    ),  # fmt: skip
+        False, {"bundle": V, "config": V, "schema-only": B, "strict": B, "as": V, "format": V}, {"b": "bundle", "f": "format"}, 0, 1, False
+    ),
     "doctor": Command(False, {"format": V}, {"f": "format"}, 0, 1, False),
-    "install": Command(
-        False,
-        {
-            "docker": B,
-            "podman": B,
-            "containerd": B,
-            "runtime": V,
-            "name": V,
-            "default": B,
-            "config": V,
-            "dry-run": B,
-            "uninstall": B,
-            "format": V,
-        },
-        {"n": "dry-run", "remove": "uninstall", "f": "format"},
-        0,
-        0,
-        False,
-    ),  # fmt: skip
+    "install": Command(False, _INSTALL, {"n": "dry-run", "remove": "uninstall", "f": "format"}, 0, 0, False),
     "seccomp": Command(False, {"bundle": V, "config": V, "format": V}, {"b": "bundle", "f": "format"}, 0, None, True),
     "errors": Command(False, {"format": V}, {"f": "format"}, 0, None, False),
     "explain": Command(False, {"format": V}, {"f": "format"}, 1, 2, False),
@@ -243,12 +171,9 @@ def _take(word: str, words: list[str], kinds: dict[str, str], short: dict[str, s
         if name in ("help", "h"):
             values["help"] = True
             return
-        if name[:1] in ("-", ""):
-            raise UsageError("bad-flag-syntax", "bad flag syntax: %s" % word, command, None, "write one or two dashes and a name")
-        joined = word[1] != "-" and len(name) > 1 and all(letter in short for letter in name)
-        hint = "short options can't be combined: %s; " % " ".join("-" + letter for letter in name) if joined else _meant(name, kinds, "--")
-        hint += "see 'pyrunc %s--help'" % (command + " " if command else "")
-        raise UsageError("unknown-option", "flag provided but not defined: -%s" % name, command, name, hint)
+        from pyrunc.commands import usage_errors
+
+        raise usage_errors.unknown_option(word, name, kinds, short, command)
     key = name.replace("-", "_")
     if kind == B:
         if given and value not in TRUE | FALSE:
@@ -282,7 +207,9 @@ def parse(argv: Sequence[str]) -> tuple[Globals, str | None, Options, list[str]]
     command = "help" if command == "h" else command
     row = COMMANDS.get(command)
     if row is None:
-        raise unknown(command)
+        from pyrunc.commands import usage_errors
+
+        raise usage_errors.unknown_command(command)
     args = []
     while words:
         word = words.pop(0)
@@ -301,20 +228,10 @@ def parse(argv: Sequence[str]) -> tuple[Globals, str | None, Options, list[str]]
             args.remove(word)
             options["all"] = True
     if "help" not in options and (len(args) < row.fewest or (row.most is not None and len(args) > row.most)):
-        if row.most == row.fewest:
-            text = "requires exactly %d argument(s)" % row.fewest
-        else:
-            text = "requires %s %s argument(s)" % (("a minimum of", row.fewest) if len(args) < row.fewest else ("a maximum of", row.most))
-        raise UsageError("wrong-arguments", '"%s" %s' % (command, text), command, None, "see 'pyrunc %s --help'" % command)
+        from pyrunc.commands import usage_errors
+
+        raise usage_errors.wrong_arguments(command, row, len(args))
     return top, command, options, args
-
-
-def unknown(command: str) -> UsageError:
-    """The error for a command that does not exist. The hint knows the words of docker and podman."""
-    from pyrunc.commands import help_data
-
-    hint = help_data.ELSEWHERE.get(command) or _meant(command, COMMANDS) + "'pyrunc --help' lists the commands"
-    return UsageError("unknown-command", "No help topic for '%s'" % command, command, None, hint)
 
 
 def load(command: str) -> Any:
@@ -350,7 +267,9 @@ def _main(argv: list[str], traces: list[Any]) -> int:
         try:
             top, command, options, args = parse(argv)
         except UsageError as e:
-            log.configure(_log_options(argv))
+            from pyrunc.commands import usage_errors
+
+            log.configure(usage_errors.log_options(argv))
             if e.command == "diff":  # whose status 1 means that something differs
                 e.exit_status = 2
             raise
@@ -400,14 +319,6 @@ def _bug(e: BaseException) -> Bug:
     return Bug("internal error: %s: %s" % (type(e).__name__, e), hint="run it with --debug to see where, and please report it")
 
 
-def _meant(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """The beginning of a hint about an unknown word."""
-    from pyrunc.oci.nearest import question
-
-    hint = question(word, [name.replace("_", "-") for name in known], prefix)
-    return hint and hint + " "
-
-
 def _document(command: str | None, options: Options) -> str | None:
     """Path of the config that the command reads, relative to the working directory (the bundle, once it was found); None for other commands."""
     row = COMMANDS.get(command or "")
@@ -421,21 +332,3 @@ def _stdio() -> None:
             posix.fstat(fd)
         except OSError:
             posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
-
-
-def _log_options(argv: Sequence[str]) -> Globals:
-    """The log options of a command line that can't be parsed, so that this error is logged too."""
-    found: Globals = {}
-    words = list(argv)
-    while words:
-        name, given, value = words.pop(0).lstrip("-").partition("=")
-        if name in ("log", "log-format"):
-            if not given and words:
-                value = words.pop(0)
-            if value:
-                found[name.replace("-", "_")] = value  # type: ignore[literal-required]  # one of the two names above
-        elif name in COMMANDS and COMMANDS[name].first_ends:
-            break
-    if found.get("log_format") not in (None, "text", "json"):
-        del found["log_format"]
-    return found

@@ -200,7 +200,9 @@ MORE = (
 def main(options: Options, args: list[str]) -> int:
     command = args[0] if args else None
     if command not in (None, "commands", "options", *cli.COMMANDS):
-        raise cli.unknown(command or "")
+        from pyrunc.commands import usage_errors
+
+        raise usage_errors.unknown_command(command or "")
     style = choice.format_of(options, "help", "text", "json")
     if style == "json":
         fileio.write_all(1, (jsonio.dumps(document(command), indent=2) + "\n").encode())
