@@ -9,10 +9,12 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import harness
+from test_formats import check
 
 POD = "pod-" + secrets.token_hex(4)
 CONTAINERD = pathlib.Path("/run/containerd/runc")
@@ -71,15 +73,54 @@ def test_several_by_name_in_one_command(pyrunc, pod):
     assert result.code == 0 and result.out.count(pod) == 2, result
 
 
-def test_metrics_of_all_engines(pyrunc, pod):
+def test_metrics_of_all_engines(pyrunc, root, pod):
     """One file for Prometheus, with the names of the engine as labels."""
     lines = pyrunc.call("stats", "--engine", "all", "--format", "prometheus", raw=True).out.splitlines()
-    labels = 'id="%s",engine="containerd",name="web",pod="shop/%s"' % (pod, POD)
+    labels = 'id="%s",root="%s",engine="containerd",name="web",pod="shop/%s"' % (pod, root, POD)
     assert [line.partition("{")[0] for line in lines if labels in line].count("pyrunc_pids") == 1
-    assert pod in json.loads(pyrunc.call("stats", "--engine", "containerd", "--format", "json", raw=True).out)
+    (row,) = [row for row in statistics(pyrunc) if row["id"] == pod]
+    assert row["data"]["pids"]["current"] >= 1
+    assert {**row, "data": None} == {
+        "engine": "containerd", "root": str(root), "id": pod, "name": "web", "pod": "shop/" + POD, "status": "running", "data": None,
+    }  # fmt: skip
     assert pod not in pyrunc.call("stats", "--engine", "docker", raw=True).out
     refused = pyrunc.call("stats", "--engine", "all", pod, raw=True)
     assert refused.code == 1 and "leave out the ids" in refused.said
+
+
+@pytest.fixture
+def same_id(pyrunc: harness.Runtime, pod: str, root: pathlib.Path, make_bundle: harness.MakeBundle) -> Iterator[pathlib.Path]:
+    """The root of another container with the id of `pod`, with a pod and a cgroup that differ."""
+    path = root.with_name(root.name + "-other")
+    path.mkdir(mode=0o711)
+    changes = {"/annotations": {**ANNOTATIONS, "io.kubernetes.cri.sandbox-name": POD + "-other"}, "/linux/cgroupsPath": "/%s-other" % pod}
+    bundle = make_bundle(changes, args=harness.WAIT_FOR_TERM)
+    made = pyrunc.call("--root", path, "run", "--detach", "--bundle", bundle, pod, raw=True)
+    assert made.code == 0, made
+    yield path
+    assert pyrunc.call("--root", path, "delete", "--force", pod, raw=True).code == 0
+    shutil.rmtree(path)
+
+
+def statistics(pyrunc: harness.Runtime) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(pyrunc.call("stats", "--engine", "containerd", "--format", "json", raw=True).out)
+    check("stats", found)
+    return found
+
+
+def test_metrics_of_equal_ids(pyrunc, root, pod, same_id):
+    """Ids are unique below one root only: both containers are there, and each has a series of its own."""
+    rows = [row for row in statistics(pyrunc) if row["id"] == pod]
+    assert sorted(row["root"] for row in rows) == [str(root), str(same_id)]
+    text = pyrunc.call("stats", "--engine", "containerd", "--format", "prometheus", raw=True).out
+    series = [line.rpartition(" ")[0] for line in text.splitlines() if line.startswith("pyrunc_pids{") and pod in line]
+    assert len(series) == len(set(series)) == 2, text
+    names = ["shop/%s/web" % name for name in (POD, POD + "-other")]
+    assert pyrunc.call("stats", *names, raw=True).out.count(pod) == 2
+    refused = pyrunc.call("stats", "--format", "json", *names, raw=True)
+    assert refused.code == 1 and "both have a container %s" % pod in refused.said, refused
+    one = pyrunc.call("stats", "--format", "json", names[0], names[0], raw=True)
+    assert list(json.loads(one.out)) == [pod], "one container by two names is no collision"
 
 
 def test_exec_by_prefix(pyrunc, pod):

@@ -137,7 +137,7 @@ def test_stats_of_many(pyrunc, make_bundle):
     assert lines[0].split()[0] == "ID" and lines[1].split()[:2] == [ids[1], "running"] and len(lines) == 2
     text = pyrunc.ok("stats", "--format", "prometheus").out
     for id in ids:
-        assert 'pyrunc_memory_limit_bytes{id="%s"} %d\n' % (id, 64 << 20) in text
+        assert 'pyrunc_memory_limit_bytes{id="%s",root="%s"} %d\n' % (id, pyrunc.root, 64 << 20) in text
     pyrunc.stopped(ids[0])
     assert ids[0] not in pyrunc.ok("stats").out and ids[0] in pyrunc.ok("stats", "--all").out
     assert pyrunc.call("stats", "no-such-id").code == 1

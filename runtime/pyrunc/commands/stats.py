@@ -1,5 +1,6 @@
 """stats [ID...]: prints the resource usage of containers, as a table, as JSON (the data of runc's events by id) or in Prometheus' text format.
-Without ids: all containers that run (--all: the stopped ones, too). --engine: those of an engine, in whatever directory it keeps them."""
+Without ids: all containers that run (--all: the stopped ones, too). --engine: those of an engine, in whatever directory it keeps them; as
+JSON they are a list, because several directories may have a container with the same id."""
 
 from __future__ import annotations
 
@@ -10,16 +11,28 @@ from pyrunc.cgroup import stats
 from pyrunc.commands import choice, lookup
 from pyrunc.commands.list import table
 from pyrunc.engine import status
-from pyrunc.errors import StateError, UsageError
+from pyrunc.errors import StateError, UsageError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import TypedDict
 
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Output
 
-    Found = tuple[str, str, dict[str, Any], str]  # id, status, statistics, more labels for Prometheus
+    Data = Output  # as in runc's events; cgroup/stats.py describes it
+
+    class Found(TypedDict):
+        """A container; engine, name and pod only with --engine."""
+
+        engine: str | None
+        root: str
+        id: str
+        name: str | None
+        pod: str | None
+        status: str
+        data: Data
 
 
 HEAD = ("ID", "STATUS", "CPU SECONDS", "MEMORY", "LIMIT", "PIDS", "READ", "WRITTEN")
@@ -38,19 +51,19 @@ def main(options: Options, args: list[str]) -> int:
     read = stats.collect if style == "json" else stats.brief
     found = _of_engines(options, args, read) if "engine" in options else collect(options, args, read)
     if style == "json":
-        text = jsonio.dumps({id: data for id, _status, data, _labels in found}) + "\n"
+        text = jsonio.dumps(found if "engine" in options else _by_id(found)) + "\n"
     elif style == "prometheus":
         text = prometheus(found)
     else:
-        text = table([HEAD] + [_row(*entry[:3]) for entry in found])
+        text = table([HEAD] + [_row(one) for one in found])
     fileio.write_all(1, text.encode("utf-8", "surrogateescape"))
     return 0
 
 
-def collect(options: Options, args: list[str], read: Callable[[dict[str, str]], Any] = stats.brief) -> list[Found]:
-    """[(id, status, read(cgroup paths), "")] of the given ids, or of all containers that run (--all: the stopped ones, too)."""
+def collect(options: Options, args: list[str], read: Callable[[dict[str, str]], Data] = stats.brief) -> list[Found]:
+    """The given containers, or all that run (--all: the stopped ones, too). read: cgroup paths -> data."""
     root = store.root_of(options["globals"])
-    found = []
+    found: list[Found] = []
     for id in args or store.ids(root):
         try:
             state_dir = lookup.open_state(options, id) if args else store.open_state_dir(root, id).load()
@@ -60,13 +73,15 @@ def collect(options: Options, args: list[str], read: Callable[[dict[str, str]], 
             continue
         now = status.of(state_dir)
         if args or options.get("all") or now in status.ALIVE:
-            found.append((state_dir.id, now, read(state_dir.state.get("cgroup_paths") or {}), ""))
+            home = state_dir.path.rpartition("/")[0]
+            data = read(state_dir.state.get("cgroup_paths") or {})
+            found.append({"engine": None, "root": home, "id": state_dir.id, "name": None, "pod": None, "status": now, "data": data})
         state_dir.close()
     return found
 
 
-def _of_engines(options: Options, args: list[str], read: Callable[[dict[str, str]], Any]) -> list[Found]:
-    """Like collect(), for an engine's containers that this runtime has made, with more labels for Prometheus."""
+def _of_engines(options: Options, args: list[str], read: Callable[[dict[str, str]], Data]) -> list[Found]:
+    """Like collect(), for an engine's containers that this runtime has made."""
     from pyrunc.engine import engines
 
     if args:
@@ -81,11 +96,31 @@ def _of_engines(options: Options, args: list[str], read: Callable[[dict[str, str
             state_dir = store.open_state_dir(one["root"], one["id"]).load()
         except StateError:
             continue  # deleted meanwhile
-        named = (("engine", one["engine"]), ("name", one["name"]), ("pod", one["pod"]))
-        labels = "".join(',%s="%s"' % (key, _escaped(value)) for key, value in named if value)
-        found.append((one["id"], one["status"], read(state_dir.state.get("cgroup_paths") or {}), labels))
+        data = read(state_dir.state.get("cgroup_paths") or {})
+        found.append(
+            {
+                "engine": one["engine"], "root": one["root"], "id": one["id"], "name": one["name"], "pod": one["pod"],
+                "status": one["status"], "data": data,
+            }
+        )  # fmt: skip
         state_dir.close()
     return found
+
+
+def _by_id(found: list[Found]) -> dict[str, Data]:
+    """UsageError: two containers have the same id, which happens only if they were given by their names in an engine."""
+    data: dict[str, Found] = {}
+    for one in found:
+        other = data.setdefault(one["id"], one)
+        if other["root"] != one["root"]:
+            words = "%s and %s both have a container %s" % (quote(other["root"]), quote(one["root"]), quote(one["id"]))
+            raise UsageError("same-id", words, "stats", "format", "ask for each by itself, or use --engine all")
+    return {id: one["data"] for id, one in data.items()}
+
+
+def _labels(one: Found) -> str:
+    named = (("id", one["id"]), ("root", one["root"]), ("engine", one["engine"]), ("name", one["name"]), ("pod", one["pod"]))
+    return ",".join('%s="%s"' % (key, _escaped(value)) for key, value in named if value)
 
 
 def _escaped(text: str) -> str:
@@ -93,7 +128,7 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def io_bytes(data: dict[str, Any], kind: str) -> int:
+def io_bytes(data: Data, kind: str) -> int:
     rows = data["blkio"].get("ioServiceBytesRecursive") or ()
     return sum(row.get("value", 0) for row in rows if row.get("op", "").lower() == kind)
 
@@ -107,10 +142,11 @@ def human(number: int) -> str:
     return "%d B" % number
 
 
-def _row(id: str, now: str, data: dict[str, Any]) -> tuple[str, ...]:
+def _row(one: Found) -> tuple[str, ...]:
+    data = one["data"]
     usage = data["memory"].get("usage", {})
     return (
-        id, now, "%.3f" % (data["cpu"].get("usage", {}).get("total", 0) / 1e9), human(usage.get("usage", 0)),
+        one["id"], one["status"], "%.3f" % (data["cpu"].get("usage", {}).get("total", 0) / 1e9), human(usage.get("usage", 0)),
         human(usage.get("limit", 0) or 1 << 62), str(data["pids"].get("current", 0)),
         human(io_bytes(data, "read")), human(io_bytes(data, "write")),
     )  # fmt: skip
@@ -119,9 +155,10 @@ def _row(id: str, now: str, data: dict[str, Any]) -> tuple[str, ...]:
 def prometheus(found: list[Found]) -> str:
     """Prometheus' text format 0.0.4, for the text file collector of node_exporter."""
     lines = ["# collected %d" % time.time()]
+    samples = {_labels(one): one["data"] for one in found}  # a container that was named twice is one series
     for name, kind, text, value in METRICS:
         lines += ["# HELP %s %s." % (name, text), "# TYPE %s %s" % (name, kind)]
-        lines += ['%s{id="%s"%s} %s' % (name, id, labels, _number(value(data))) for id, _status, data, labels in found]
+        lines += ["%s{%s} %s" % (name, labels, _number(value(data))) for labels, data in samples.items()]
     return "\n".join(lines) + "\n"
 
 

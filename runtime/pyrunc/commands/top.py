@@ -19,12 +19,10 @@ from pyrunc.errors import UsageError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
-    from pyrunc.commands.stats import Found
+    from pyrunc.commands.stats import Data, Found
 
-    Before = dict[str, tuple[float, int, int, int]]  # {id: (moment, CPU time, bytes read, bytes written)}
+    Before = dict[tuple[str, str], tuple[float, int, int, int]]  # {(root, id): (moment, CPU time, bytes read, bytes written)}
 
 
 HEAD = ("ID", "STATUS", "CPU %", "MEMORY", "LIMIT", "PIDS", "READ/S", "WRITTEN/S")
@@ -65,13 +63,13 @@ def _show(options: Options, args: list[str], interval: float, count: int, screen
         now = time.monotonic()
         found = collect(options, args)
         screen.show(found, before, now)
-        before = {id: (now, *used(data)) for id, _status, data, _labels in found}
+        before = {(one["root"], one["id"]): (now, *used(one["data"])) for one in found}
         shown += 1
         if shown == count or screen.wait(max(0.0, now + interval - time.monotonic())):
             return
 
 
-def used(data: dict[str, Any]) -> tuple[int, int, int]:
+def used(data: Data) -> tuple[int, int, int]:
     """(CPU time in ns, bytes read, bytes written): the counters behind the rates."""
     return data["cpu"].get("usage", {}).get("total", 0), io_bytes(data, "read"), io_bytes(data, "write")
 
@@ -79,18 +77,19 @@ def used(data: dict[str, Any]) -> tuple[int, int, int]:
 def rows(found: list[Found], before: Before, now: float) -> list[tuple[str, ...]]:
     """The table's rows, highest CPU usage first. There are no rates the first time."""
     lines = []
-    for id, status, data, _labels in found:
+    for one in found:
+        key, data = (one["root"], one["id"]), one["data"]
         memory = data["memory"].get("usage", {})
         rates: tuple[float | None, ...] = (None, None, None)
-        if id in before and now > before[id][0]:
-            elapsed = now - before[id][0]
-            rates = tuple(max(0, new - old) / elapsed for new, old in zip(used(data), before[id][1:], strict=True))
+        if key in before and now > before[key][0]:
+            elapsed = now - before[key][0]
+            rates = tuple(max(0, new - old) / elapsed for new, old in zip(used(data), before[key][1:], strict=True))
         cells = (
-            id, status, "-" if rates[0] is None else "%.1f" % (rates[0] / 1e7), human(memory.get("usage", 0)),
+            one["id"], one["status"], "-" if rates[0] is None else "%.1f" % (rates[0] / 1e7), human(memory.get("usage", 0)),
             human(memory.get("limit", 0) or 1 << 62), str(data["pids"].get("current", 0)),
             *("-" if rate is None else human(int(rate)) for rate in rates[1:]),
         )  # fmt: skip
-        lines.append((-(rates[0] or 0), id, cells))
+        lines.append((-(rates[0] or 0), one["id"], cells))
     return [cells for _use, _id, cells in sorted(lines)]
 
 
@@ -98,7 +97,8 @@ class Lines:
     """--format json: an object a line for each interval, with the data of `stats`."""
 
     def show(self, found: list[Found], _before: Before, _now: float) -> None:
-        line = {"time": int(time.time()), "containers": [{"id": id, "status": status, "data": data} for id, status, data, _labels in found]}
+        containers = [{"id": one["id"], "status": one["status"], "data": one["data"]} for one in found]
+        line = {"time": int(time.time()), "containers": containers}
         fileio.write_all(1, (jsonio.dumps(line) + "\n").encode("utf-8", "surrogateescape"))
 
     def wait(self, seconds: float) -> bool:
