@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.cmdline import Globals, Options
+    from pyrunc.commands.shapes import Module
+    from pyrunc.tracefile import File
 
 
 B, V, R = "bool", "value", "repeat"  # kinds of options
@@ -160,8 +162,11 @@ TRUE = {"true", "1", "t", "T", "TRUE", "True"}
 FALSE = {"false", "0", "f", "F", "FALSE", "False"}
 
 
-def _take(word: str, words: list[str], kinds: dict[str, str], short: dict[str, str], values: Any, command: str, top: Any = None) -> None:
-    """Parses the option `word` (with its dashes) into `values`; its value may be the next of `words`. UsageError."""
+def _take(
+    word: str, words: list[str], kinds: dict[str, str], short: dict[str, str], values: Any, command: str, top: Globals | None = None
+) -> None:
+    """Parses the option `word` (with its dashes) into `values`, a Globals or Options that is filled by name; its value may be the
+    next of `words`. UsageError."""
     name, given, value = word[2 if word[1] == "-" else 1 :].partition("=")
     name = short.get(name, name)
     kind = kinds.get(name)
@@ -234,29 +239,28 @@ def parse(argv: Sequence[str]) -> tuple[Globals, str | None, Options, list[str]]
     return top, command, options, args
 
 
-def load(command: str) -> Any:
+def load(command: str) -> Module:
     """The module of a command; its entry is `main(options, args)`."""
     name = "pyrunc.commands." + command
     __import__(name)
     return sys.modules[name]
 
 
-def run(command: str, options: Options, args: list[Any]) -> int:
+def run(command: str, options: Options, args: list[str]) -> int:
     """Runs a command and returns its exit status."""
-    status: int = load(command).main(options, args)
-    return status
+    return load(command).main(options, args)
 
 
 def main(argv: list[str]) -> int:
     """Runs a command line (without the program) and returns the exit status. Both launchers call this, and nothing else."""
-    traces: list[Any] = []
+    traces: list[File] = []
     status = _main(argv, traces)
     for file in traces:
         file.finish(status)
     return status
 
 
-def _main(argv: list[str], traces: list[Any]) -> int:
+def _main(argv: list[str], traces: list[File]) -> int:
     from pyrunc import log
 
     top: Globals = {}
@@ -282,7 +286,7 @@ def _main(argv: list[str], traces: list[Any]) -> int:
             return run("version", options if command == "version" else {}, [])
         if command in (None, "help") or top.get("help") or options.get("help"):
             about = command if command not in (None, "help") else (args[0] if args and command else None)
-            return run("help", options if command == "help" else {}, [about])
+            return run("help", options if command == "help" else {}, [] if about is None else [about])
         if COMMANDS[command].sealed:
             from pyrunc import seal
 

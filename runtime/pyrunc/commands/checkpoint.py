@@ -11,10 +11,9 @@ from pyrunc.linux import fds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
-    from pyrunc.engine.shapes import Settings
+    from pyrunc.commands.shapes import Json
+    from pyrunc.engine.shapes import PageServer, Settings
 
 
 FLAGS = (
@@ -38,7 +37,7 @@ def main(options: Options, args: list[str]) -> int:
 
 def settings_of(options: Options, command: str) -> Settings:
     """What checkpoint and restore ask of CRIU, with absolute paths and checked values. UsageError."""
-    settings: dict[str, Any] = {name: options.get(name, False) for name in FLAGS}
+    settings: dict[str, Json] = {name: options.get(name, False) for name in FLAGS}
     settings.update((name, options.get(name)) for name in TEXTS)
     for name, default in (("image_path", "checkpoint"), ("work_path", None)):
         given = str(options.get(name) or default or "")
@@ -77,7 +76,7 @@ def settings_of(options: Options, command: str) -> Settings:
     return settings  # type: ignore[return-value]  # made of the names above
 
 
-def _page_server(text: str | None, command: str) -> dict[str, Any] | None:
+def _page_server(text: str | None, command: str) -> PageServer | None:
     """'10.0.0.1:27' or '[::1]:27' -> {"address", "port"}; None if the option is not given."""
     if not text:
         return None

@@ -15,9 +15,8 @@ from pyrunc.errors import CALLER_TEXT, PyruncError, StateError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Document, Json, Output
     from pyrunc.parts.plans import Plans
     from pyrunc.render import Paint
     from pyrunc.state_dir import StateDir
@@ -46,7 +45,7 @@ def _main(options: Options, id: str) -> int:
     return 0 if document["same"] else 1
 
 
-def _compared(options: Options, state_dir: StateDir, started: bool) -> dict[str, Any]:
+def _compared(options: Options, state_dir: StateDir, started: bool) -> Output:
     """{"same", "differences", "unread"}"""
     if "config" not in options:
         found = diff.Drift(state_dir.plan(), state_dir.state, started).look()
@@ -61,20 +60,20 @@ def _compared(options: Options, state_dir: StateDir, started: bool) -> dict[str,
     return {"same": not (found.rows or rows), "differences": found.rows + rows, "unread": found.unread}
 
 
-def _planned(options: Options, state_dir: StateDir) -> tuple[dict[str, Any], Plans]:
+def _planned(options: Options, state_dir: StateDir) -> tuple[Document, Plans]:
     """(config, plans) of FILE, as if the container were created from it now, in its bundle and with its cgroup manager. Refusal."""
     prepare.caller_paths(options)
     bundle = prepare.bundle_of({"bundle": state_dir.state["bundle"]})
     config = prepare.read_config(options, bundle)
     asked = {"command": "plan", **prepare.from_globals(options["globals"])}
-    saved: Any = state_dir.plan().get("cgroups") or {}
+    saved: Json = state_dir.plan().get("cgroups") or {}
     if saved.get("manager") in prepare.MANAGERS:
         asked.update(systemd_cgroup=saved["manager"] == "systemd", cgroup_manager=saved["manager"])
         asked["rootless"] = "true" if saved.get("rootless") else "false"
     return config, planner.plan(config, planner.Context(state_dir.id, bundle, config, asked, state_dir.path.rpartition("/")[0]))
 
 
-def _text(document: dict[str, Any], paint: Paint) -> str:
+def _text(document: Output, paint: Paint) -> str:
     lines = []
     columns = render.width(1)
     area = None
@@ -94,5 +93,5 @@ def _text(document: dict[str, Any], paint: Paint) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Json) -> str:
     return "(none)" if value is None else quote(value if isinstance(value, str) else jsonio.dumps(value), 600)

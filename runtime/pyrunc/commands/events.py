@@ -17,9 +17,8 @@ from pyrunc.store import open_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Json
     from pyrunc.state_dir import StateDir
 
 
@@ -37,7 +36,7 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def _say(id: str, kind: str, data: Any = None) -> None:
+def _say(id: str, kind: str, data: Json = None) -> None:
     record = {"type": kind, "id": id}
     if data is not None:
         record["data"] = data

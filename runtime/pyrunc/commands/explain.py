@@ -12,9 +12,8 @@ from pyrunc.parts.table import PARTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Json, Output
     from pyrunc.render import Paint
 
 
@@ -83,7 +82,7 @@ def nearest_places(word: str, known: list[str]) -> list[str]:
 # -- what is known -------------------------------------------------------------------------------------------------------
 
 
-def about_code(row: codes.Row) -> dict[str, Any]:
+def about_code(row: codes.Row) -> Output:
     """The row, and the properties that the area's part owns."""
     number = int(row["code"][len(codes.PREFIX) :])
     names = {n: name for name, (n, *_rest) in codes.AREAS.items()}
@@ -97,7 +96,7 @@ def about_code(row: codes.Row) -> dict[str, Any]:
     }
 
 
-def about_property(pointer: str, bundle: str | None, options: Options) -> dict[str, Any]:
+def about_property(pointer: str, bundle: str | None, options: Options) -> Output:
     known = glossary.canonical(pointer)
     assert known is not None  # checked by pointer_of
     place, rule = known
@@ -154,7 +153,7 @@ def about(where: str, place: str) -> bool:
     return where.startswith("/") and where not in ("/", "/*", "/linux") and _covers(where.partition(" ")[0], place)
 
 
-def planned(pointer: str, owner: str | None, bundle: str, options: Options) -> dict[str, Any]:
+def planned(pointer: str, owner: str | None, bundle: str, options: Options) -> Output:
     """{"value", "planned", "written", "problems", "warnings"} of a bundle."""
     from pyrunc.engine import cgroup_preview, preview
 
@@ -174,7 +173,7 @@ def planned(pointer: str, owner: str | None, bundle: str, options: Options) -> d
 NEUTRAL = {"blockIO": "blkio", "hugepageLimits": "hugetlb"}
 
 
-def _narrowed(pointer: str, entry: Any) -> Any:
+def _narrowed(pointer: str, entry: Json) -> Json:
     """The requested limit from the plan of all limits."""
     steps = pointers.split(pointer)
     if steps[:2] != ["linux", "resources"] or len(steps) < 3 or entry is None:
@@ -185,7 +184,7 @@ def _narrowed(pointer: str, entry: Any) -> Any:
 # -- for people ----------------------------------------------------------------------------------------------------------
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(found: Output) -> str:
     paint = render.Paint()
     lines = _code_lines(found, paint) if "code" in found else _property_lines(found, paint)
     return "\n".join(lines) + "\n"
@@ -196,7 +195,7 @@ def _field(paint: Paint, name: str, text: str) -> str:
     return "\n".join(["  %s %s" % (paint(name.ljust(9), "cyan"), lines[0][12:]), *lines[1:]])
 
 
-def _code_lines(found: dict[str, Any], paint: Paint) -> list[str]:
+def _code_lines(found: Output, paint: Paint) -> list[str]:
     lines = ["%s %s (%s)" % (paint(found["code"], "bold"), found["name"], found["kind"])]
     lines += [_field(paint, "means", found["meaning"]), _field(paint, "do", found["remedy"]), _field(paint, "exit", found["exit_status"])]
     if found["properties"]:
@@ -206,7 +205,7 @@ def _code_lines(found: dict[str, Any], paint: Paint) -> list[str]:
     return lines
 
 
-def _property_lines(found: dict[str, Any], paint: Paint) -> list[str]:
+def _property_lines(found: Output, paint: Paint) -> list[str]:
     lines = [paint(quote(found["pointer"]), "bold"), _field(paint, "does", found["what"]), _field(paint, "value", found["type"])]
     lines.append(_field(paint, "spec", found["section"]))
     if found["calls"]:
@@ -227,7 +226,7 @@ def _property_lines(found: dict[str, Any], paint: Paint) -> list[str]:
     return lines
 
 
-def _planned_lines(found: dict[str, Any], paint: Paint) -> list[str]:
+def _planned_lines(found: Output, paint: Paint) -> list[str]:
     columns = render.width(1)
     given = quote(jsonio.dumps(found["value"]), 400) if found["value"] is not None else "not given; the default applies"
     lines = [_field(paint, "given", render.cut(given, columns and columns - 12))]

@@ -15,9 +15,8 @@ from pyrunc.oci import features
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Output
 
 
 LIBSECCOMP = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/lib64", "/lib")
@@ -42,7 +41,7 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def _text(document: dict[str, Any]) -> str:
+def _text(document: Output) -> str:
     """The document as indented lines; lists of words are wrapped."""
     from pyrunc import render
 

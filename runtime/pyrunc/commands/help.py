@@ -7,9 +7,8 @@ from pyrunc.commands import choice, help_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Output
 
 
 ABOUT = {
@@ -216,7 +215,7 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def document(command: str | None) -> dict[str, Any]:
+def document(command: str | None) -> Output:
     """{"options": [global ones], "commands": [{"name", "about", "usage", "options", "examples"}]}; one command alone where it is named."""
     rows = []
     for name, row in cli.COMMANDS.items():
@@ -228,7 +227,7 @@ def document(command: str | None) -> dict[str, Any]:
     return {"options": _option_rows(cli.GLOBAL, cli.GLOBAL_SHORT, ""), "commands": rows}
 
 
-def _option_rows(kinds: dict[str, str], short: dict[str, str], command: str) -> list[dict[str, Any]]:
+def _option_rows(kinds: dict[str, str], short: dict[str, str], command: str) -> list[Output]:
     others = other_names(short)
     return [{"name": "--" + n, "kind": kind, "others": others.get(n, []), "about": meaning(command, n)} for n, kind in kinds.items()]
 

@@ -12,9 +12,9 @@ from pyrunc.parts import hooks
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
 
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Json
     from pyrunc.render import Paint
 
 
@@ -26,7 +26,7 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def _text(found: Sequence[Mapping[str, Any]], paint: Paint) -> str:
+def _text(found: Sequence[Mapping[str, Json]], paint: Paint) -> str:
     lines = []
     for one in found:
         how = render.ending(one)

@@ -17,9 +17,9 @@ from pyrunc.oci import state as document
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Json
 
 
 ENGINES_HEAD = ("ENGINE", "ID", "NAME", "POD", "STATUS", "PID", "RUNTIME")
@@ -32,7 +32,7 @@ def main(options: Options, args: list[str]) -> int:
         return _engines(options, style)
     root = store.root_of(options["globals"])
     quiet = options.get("quiet")
-    rows: list[Any] = []
+    rows: list[Json] = []
     names = store.ids(root)
     if not names and options["globals"].get("root") is not None:
         _must_exist(root)

@@ -20,9 +20,8 @@ from pyrunc.store import absolute, open_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Document
     from pyrunc.state_dir import StateDir
 
 
@@ -87,7 +86,7 @@ def _is_file(word: str, state_dir: StateDir) -> bool:
         return False
 
 
-def _from_file(options: Options) -> list[dict[str, Any]]:
+def _from_file(options: Options) -> list[Document]:
     """The mounts of --file, normalised and checked against the schema. Refusal."""
     path = options.get("file")
     if path is None:
@@ -99,7 +98,7 @@ def _from_file(options: Options) -> list[dict[str, Any]]:
     return _valid({"mounts": doc.get("mounts")})
 
 
-def _valid(doc: dict[str, Any]) -> list[dict[str, Any]]:
+def _valid(doc: Document) -> list[Document]:
     doc = normalise.config({"ociVersion": "1.0.0", **doc})
     problems = validate.check(doc)
     if problems:
@@ -107,7 +106,7 @@ def _valid(doc: dict[str, Any]) -> list[dict[str, Any]]:
     return doc.get("mounts") or []
 
 
-def _from_options(options: Options) -> list[dict[str, Any]]:
+def _from_options(options: Options) -> list[Document]:
     """[the mount given on the command line]. The default type is a bind mount."""
     if "destination" not in options:
         raise UsageError("no-destination", "--destination is missing", "mounts", "destination", "give the path inside the container")
@@ -138,7 +137,7 @@ def _list(options: Options, id: str, _rest: list[str]) -> int:
     return 0
 
 
-def _row(one: dict[str, Any]) -> tuple[str, ...]:
+def _row(one: Document) -> tuple[str, ...]:
     origin = one["origin"] if one.get("present", True) else one["origin"] + " (gone)"
     return (
         quote(one["destination"]),

@@ -14,9 +14,8 @@ from pyrunc.parts.table import PARTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Json, Output
     from pyrunc.engine.preview import Made
     from pyrunc.render import Paint
 
@@ -111,7 +110,7 @@ def _hanging(text: str, columns: int | None, full: bool) -> list[str]:
     return rows
 
 
-def without_empty(value: Any) -> Any:
+def without_empty(value: Json) -> Json:
     """Plain data without members that are false, null or empty."""
     if isinstance(value, dict):
         found = {k: without_empty(v) for k, v in value.items()}
@@ -165,7 +164,7 @@ def _both(options: Options, id: str) -> tuple[Made, Made]:
     return one, other
 
 
-def _diff_text(found: dict[str, list[dict[str, Any]]], paint: Paint) -> str:
+def _diff_text(found: dict[str, list[Output]], paint: Paint) -> str:
     """Below the properties and files that differ: - what is planned, + what is planned with OTHER, as in `diff`."""
     keys = {row[0]: ", ".join(row[2]) or "(%s)" % row[0] for row in PARTS}
     columns = render.width(1)

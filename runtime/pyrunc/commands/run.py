@@ -11,10 +11,9 @@ from pyrunc.errors import StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
     from pyrunc.engine.run import Run
+    from pyrunc.engine.start import Ready
 
 
 def main(options: Options, args: list[str]) -> int:
@@ -80,7 +79,7 @@ def _begin(run: Run, warnings: list[list[str]], options: Options) -> None:
     _start(run, options)
 
 
-def _start(run: Run, options: Options) -> Any:
+def _start(run: Run, options: Options) -> Ready | None:
     """Starts the container, and deletes it if that fails. Returns what has to be polled while it runs, or None."""
     state_dir = run.stored
     state_dir.lock()

@@ -14,9 +14,8 @@ from pyrunc.linux import filters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Output
     from pyrunc.parts.seccomp.profile import Entry
 
 
@@ -73,7 +72,7 @@ def _number(text: str) -> int:
     return value
 
 
-def _verdict(program: bytes, args: list[str]) -> dict[str, Any]:
+def _verdict(program: bytes, args: list[str]) -> Output:
     import posix
 
     machine = posix.uname().machine
@@ -90,7 +89,7 @@ def _verdict(program: bytes, args: list[str]) -> dict[str, Any]:
     return {"syscall": name, "number": number, "arguments": values, "verdict": filters.action_name(action)}
 
 
-def _text(report: dict[str, Any]) -> str:
+def _text(report: Output) -> str:
     lines = []
     if "verdict" in report:
         shown = ", ".join("%#x" % value for value in report["arguments"])

@@ -13,9 +13,8 @@ from pyrunc.oci import example
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Document, Output
     from pyrunc.render import Paint
 
 
@@ -45,7 +44,7 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def _document(options: Options) -> tuple[dict[str, Any], dict[str, str]]:
+def _document(options: Options) -> tuple[Document, dict[str, str]]:
     """(config, {pointer: reason}) for the options."""
     ids = posix.geteuid(), posix.getegid()
     name = options.get("profile")
@@ -65,7 +64,7 @@ def _document(options: Options) -> tuple[dict[str, Any], dict[str, str]]:
     return profiles.config(name, *ids, cgroup_namespace=_unified())
 
 
-def _explain(options: Options, document: dict[str, Any], reasons: dict[str, str], style: str) -> int:
+def _explain(options: Options, document: Document, reasons: dict[str, str], style: str) -> int:
     from pyrunc.oci import profiles
 
     rows = profiles.explain(document, reasons)
@@ -81,7 +80,7 @@ def _explain(options: Options, document: dict[str, Any], reasons: dict[str, str]
     return 0
 
 
-def _explained(rows: list[dict[str, Any]], about: str | None, paint: Paint) -> str:
+def _explained(rows: list[Output], about: str | None, paint: Paint) -> str:
     from pyrunc import render
 
     columns = render.width(1)

@@ -9,9 +9,8 @@ from pyrunc.errors import StateError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Json
 
 
 WIDTH = 48  # columns of the bars if the output is not a terminal
@@ -35,7 +34,7 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def waterfall(stamps: list[list[Any]]) -> str:
+def waterfall(stamps: list[list[Json]]) -> str:
     """[[begin, length, side, name]] in nanoseconds -> lines with begin and length in milliseconds, side, a bar and the step."""
     stamps = sorted(stamps)
     end = max(1, *(began + length for began, length, _side, _name in stamps))

@@ -18,9 +18,8 @@ from pyrunc.store import absolute, open_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Document
 
 
 UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
@@ -63,7 +62,7 @@ def integer(text: str, option: str) -> int:
     return int(text)
 
 
-def wanted(options: Options) -> dict[str, Any]:
+def wanted(options: Options) -> Document:
     """The resources object of the command line, normalised and checked. Refusal, UsageError."""
     if options.get("resources"):
         path = options["resources"]
@@ -80,7 +79,7 @@ def wanted(options: Options) -> dict[str, Any]:
                 read = {"size": size, int: integer}.get(kind)
                 doc.setdefault(group, {})[key] = text if read is None else read(text, option)
     doc.pop("devices", None)  # engines send "deny all" with every update
-    checked: dict[str, Any] = normalise.resources(doc)
+    checked: Document = normalise.resources(doc)
     problems = validate.check(checked, "resources")
     if problems:
         pointer, words, value, reason = problems[0]
@@ -88,7 +87,7 @@ def wanted(options: Options) -> dict[str, Any]:
     return checked
 
 
-def device(text: str, option: str) -> dict[str, Any]:
+def device(text: str, option: str) -> Document:
     """'c 10:229 rwm /dev/fuse' -> {"type", "major"?, "minor"?, "access", "path"?}. `*` is any number. UsageError."""
     words = text.split(None, 3)
     hint = "for example: c 10:229 rwm /dev/fuse"
@@ -97,7 +96,7 @@ def device(text: str, option: str) -> dict[str, Any]:
         raise UsageError(
             "bad-value", "invalid value for %s: %s is not TYPE MAJOR:MINOR ACCESS [PATH]" % (option, quote(text)), "update", option, hint
         )
-    found: dict[str, Any] = {"type": words[0], "access": words[2]}
+    found: Document = {"type": words[0], "access": words[2]}
     for name, number in zip(("major", "minor"), numbers, strict=True):
         if number == "*" and len(words) == 3:
             continue
@@ -113,7 +112,7 @@ def device(text: str, option: str) -> dict[str, Any]:
     return found
 
 
-def rlimit(text: str) -> dict[str, Any]:
+def rlimit(text: str) -> Document:
     """'NOFILE=1024:4096', 'RLIMIT_CORE=unlimited' -> {"type", "soft", "hard"}. UsageError."""
     name, equals, value = text.partition("=")
     name = name.upper()

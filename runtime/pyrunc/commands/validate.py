@@ -15,9 +15,11 @@ from pyrunc.oci import load, schema_table, validate, version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
 
     from pyrunc.cmdline import Options
+    from pyrunc.commands.shapes import Document, Json, Output
+    from pyrunc.engine import planner
 
 RUNTIMES = ("runc", "crun")
 PLACES = 100  # problems whose line is looked up: each look-up reads the whole file
@@ -68,9 +70,9 @@ class Report:
         self.file = "config.json"
         self.source: str | None = None  # text of the file, with what is not JSON replaced by something of the same length
         self.original: str | None = None  # text of the file
-        self.problems: list[dict[str, Any]] = []
-        self.warnings: list[dict[str, Any]] = []
-        self.differences: list[dict[str, Any]] | None = None  # of --as: {"pointer", "line", "column", "pyrunc", "other"}
+        self.problems: list[Output] = []
+        self.warnings: list[Output] = []
+        self.differences: list[Output] | None = None  # of --as: {"pointer", "line", "column", "pyrunc", "other"}
         self.other: str | None = None  # the other runtime
 
     def add(
@@ -78,7 +80,7 @@ class Report:
         kind: str,
         pointer: str | None,
         words: str,
-        value: Any = None,
+        value: Json = None,
         hint: str | None = None,
         warning: bool = False,
         place: tuple[int, int] | None = None,
@@ -98,7 +100,7 @@ class Report:
 
         return json_errors.locate(self.source, pointer)
 
-    def compare(self, config: dict[str, Any], other: str) -> None:
+    def compare(self, config: Document, other: str) -> None:
         """Notes what another runtime would do with a config that the schema allows."""
         from pyrunc.commands import deviation_checks
 
@@ -118,7 +120,7 @@ class Report:
         self.problems += self.warnings
         self.warnings = []
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Output:
         found = {"file": self.file, "valid": not self.problems, "problems": self.problems, "warnings": self.warnings}
         return found if self.other is None else {**found, "as": self.other, "differences": self.differences}
 
@@ -137,7 +139,7 @@ class Report:
             lines.append("%s: %s" % (self.other, _count(len(self.differences or ()), "difference")))
         return "\n".join(lines) + "\n"
 
-    def entry(self, found: dict[str, Any], head: str, columns: int | None) -> list[str]:
+    def entry(self, found: Output, head: str, columns: int | None) -> list[str]:
         place = "" if found["line"] is None else "%d:%d: " % (found["line"], found["column"])
         pointer = "%s: " % quote(found["pointer"]) if found["pointer"] else ""
         lines = render.wrapped("%s%s%s%s" % (head, place, pointer, quote(found["words"], 1000)), columns, "", "  ")
@@ -149,7 +151,7 @@ class Report:
         return lines
 
 
-def _order(found: dict[str, Any]) -> tuple[int, int]:
+def _order(found: Output) -> tuple[int, int]:
     return found["line"] or 1 << 60, found["column"] or 0  # what has no place is about the whole document: last
 
 
@@ -194,7 +196,7 @@ def _examine(options: Options, report: Report) -> None:
         report.add(kind, pointer, words, None, hint, warning=True)
 
 
-def _document(bundle: str, path: str, report: Report) -> dict[str, Any] | None:
+def _document(bundle: str, path: str, report: Report) -> Document | None:
     """The document, read in spite of mistakes that have an obvious correction; None if it can't be read."""
     try:
         raw = load.raw(bundle, path)
@@ -204,7 +206,7 @@ def _document(bundle: str, path: str, report: Report) -> dict[str, Any] | None:
     text = raw.decode("utf-8", "surrogateescape")
     report.original = text
     try:
-        config: dict[str, Any] = load.parse(raw, quote(path))
+        config: Document = load.parse(raw, quote(path))
         report.source = text
         return config
     except Refusal as e:
@@ -230,22 +232,22 @@ def _is_stand_in(key: str) -> bool:
     return "\ue000" <= key[:1] <= "\uf8ff"
 
 
-def _schema(config: dict[str, Any]) -> list[dict[str, Any]]:
+def _schema(config: Document) -> list[Output]:
     """What jsonschema says, or without it the fast validator, which finds the same."""
     try:
-        found: list[dict[str, Any]] = helper_process.call("schema", {"document": config, "what": "config"})
+        found: list[Output] = helper_process.call("schema", {"document": config, "what": "config"})
         return found
     except Unsupported:
         return [{"pointer": p, "words": w, "value": value} for p, w, value, *_ in validate.check(config, "config", all=True)]
 
 
-def _version(config: dict[str, Any], report: Report) -> None:
+def _version(config: Document, report: Report) -> None:
     text = config.get("ociVersion")
     if isinstance(text, str) and version.parse(text) and not version.semver(text):
         report.add("strict", "/ociVersion", '"%s" is not of the form MAJOR.MINOR.PATCH' % quote(text))
 
 
-def _contexts(options: Options, bundle: str) -> Any:
+def _contexts(options: Options, bundle: str) -> Callable[[Document], planner.Context]:
     """A function that makes what plan() may ask, for a config."""
     from pyrunc.engine import planner, prepare, preview
 

@@ -11,8 +11,6 @@ from pyrunc.parts.table import PARTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Globals, Options
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Json
@@ -34,7 +32,7 @@ class Made:
         self,
         id: str,
         bundle: str,
-        config: dict[str, Any],
+        config: dict[str, Json],
         plans: Plans,
         problems: list[PyruncError],
         warnings: list[list[str]],
@@ -71,7 +69,7 @@ def state_root(top: Globals) -> str:
         return "/run/pyrunc"  # only a path in the plans; nothing is created
 
 
-def document(made: Made) -> dict[str, Any]:
+def document(made: Made) -> dict[str, Json]:
     """{"id","bundle","steps":[{"phase","side","part","verb","pointers","why"}],"plans","files","problems","warnings"}."""
     return {
         "id": made.id,
@@ -84,7 +82,7 @@ def document(made: Made) -> dict[str, Any]:
     }
 
 
-def steps(plans: Plans) -> list[dict[str, Any]]:
+def steps(plans: Plans) -> list[dict[str, Json]]:
     """The rows of the timetable that would be executed, in order."""
     keys = {row[0]: row[2] for row in PARTS}
     found = []
@@ -97,7 +95,7 @@ def steps(plans: Plans) -> list[dict[str, Any]]:
     return found
 
 
-def shown(part: str, entry: Any, form: str = "public") -> Json:
+def shown(part: str, entry: Json, form: str = "public") -> Json:
     """An entry in one of the forms of parts/shown: public, readable or brief."""
     if entry is None or part not in SHOWN:
         return entry
@@ -111,7 +109,7 @@ def shown(part: str, entry: Any, form: str = "public") -> Json:
 # -- compared with another bundle ----------------------------------------------------------------------------------------
 
 
-def compare(one: Made, other: Made) -> dict[str, list[dict[str, Any]]]:
+def compare(one: Made, other: Made) -> dict[str, list[dict[str, Json]]]:
     """{"steps": [{"change": "added" or "removed", "phase", "step"}], "values": [{"part", "path", "before", "after"}], "files": [the same by
     the file's name]}"""
     names = [[(s["phase"], "%s.%s" % (s["part"], s["verb"])) for s in steps(made.plans)] for made in (one, other)]
@@ -126,12 +124,12 @@ def compare(one: Made, other: Made) -> dict[str, list[dict[str, Any]]]:
     return {"steps": changed, "values": values, "files": [row for row in lines if row["before"] != row["after"]]}
 
 
-def _movable(made: Made, part: str) -> Any:
+def _movable(made: Made, part: str) -> Json:
     """A plan with paths relative to the bundle, so that two bundles don't differ only by their directories."""
     return _below(made.plans.get(part), made.bundle)
 
 
-def _below(value: Any, bundle: str) -> Any:
+def _below(value: Json, bundle: str) -> Json:
     if isinstance(value, str):
         return "BUNDLE" + value[len(bundle) :] if value == bundle or value.startswith(bundle + "/") else value
     if isinstance(value, dict):
@@ -139,7 +137,7 @@ def _below(value: Any, bundle: str) -> Any:
     return [_below(v, bundle) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def flat(value: Any, path: str = "") -> dict[str, Any]:
+def flat(value: Json, path: str = "") -> dict[str, Json]:
     """Nested data -> {path: scalar or empty}."""
     if isinstance(value, (dict, list)) and value:
         items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -147,7 +145,7 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
     return {path or "/": value}
 
 
-def changes(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, Any]]:
+def changes(before: dict[str, Json], after: dict[str, Json]) -> list[dict[str, Json]]:
     """The differences of two flat() results: [{"path", "before", "after"}], with None where there is no value."""
     paths = dict.fromkeys([*before, *after])
     return [{"path": p, "before": before.get(p), "after": after.get(p)} for p in paths if before.get(p) != after.get(p)]

@@ -53,6 +53,10 @@ Act: TypeAlias = Callable[[Run, Any, int], None]  # in the child: run, work, des
 
 # -- of checkpoint and restore
 
+class PageServer(TypedDict):
+    address: str
+    port: int
+
 class Settings(TypedDict):
     """The options of checkpoint and restore (commands/checkpoint.py, commands/restore.py)."""
 
@@ -63,7 +67,7 @@ class Settings(TypedDict):
     leave_running: bool
     lazy_pages: bool
     status_fd: int  # -1: none
-    page_server: dict[str, Any] | None  # {"address", "port"}
+    page_server: PageServer | None
     manage_cgroups_mode: str | None
     network_lock: str | None
     shell_job: bool
