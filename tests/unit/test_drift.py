@@ -1,9 +1,21 @@
 """Comparison of control file values, ids as seen from inside, differences between two documents."""
 
+import ast
+import pathlib
+
 import pytest
 
+import pyrunc
 from pyrunc.engine.diff import documents, groups, settings
 from pyrunc.parts.drift import capabilities, user
+
+
+def test_every_module_of_parts_is_called():
+    """By name, from engine/diff."""
+    package = pathlib.Path(pyrunc.__file__).parent
+    trees = [ast.parse(path.read_text()) for path in (package / "engine/diff").glob("*.py")]
+    named = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert {path.stem for path in (package / "parts/drift").glob("*.py")} - {"__init__"} - named == set()
 
 
 @pytest.mark.parametrize(

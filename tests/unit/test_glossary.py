@@ -7,6 +7,7 @@ import pytest
 from pyrunc.engine import cgroup_preview
 from pyrunc.oci import glossary
 from pyrunc.oci.nearest import distance, nearest
+from pyrunc.parts.table import PARTS
 
 PLACES = glossary.all_pointers()
 DIRECT = {p for p in PLACES if p in glossary.WORDS or any(glossary._fits(p, k) for k in glossary.WORDS)}
@@ -24,6 +25,12 @@ def test_each_property_is_explained(place):
     assert text.endswith((".", "…")) and (
         place in DIRECT or place.rpartition("/")[0].replace("/*", "") in glossary.WORDS or glossary.files(place)
     ), place
+
+
+@pytest.mark.parametrize("key", [key for part, _always, keys, _needs in PARTS for key in keys if key in PLACES and part != "foreign"])
+def test_what_a_part_owns_is_explained_by_itself(key):
+    """With words and a section, not with those of the object around it."""
+    assert key in DIRECT and "#" in glossary.section(key)
 
 
 def test_nothing_else_is_explained():

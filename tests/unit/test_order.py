@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pyrunc.engine import exec as exec_engine
 from pyrunc.engine import order
 from pyrunc.parts.table import PARTS
 
@@ -120,6 +121,14 @@ def test_every_row_names_a_verb_that_exists(name):
 def test_verbs_come_in_the_required_order(first, second, because):
     places = {f"{part}.{verb}": i for i, (_phase, part, verb, _why) in enumerate(order.CREATE)}
     assert places[first] < places[second], because
+
+
+SAVED = {"engine", "keyring", "landlock", "root"}  # exec uses the plan that was saved by create
+
+
+def test_exec_plans_the_parts_of_its_rows():
+    """A row whose part is in neither set would be skipped for every process."""
+    assert {part for _phase, part, _verb, _why in order.EXEC} == set(exec_engine.PARTS) | SAVED
 
 
 def test_phases_are_contiguous_and_in_order():
