@@ -11,4 +11,6 @@ Output: TypeAlias = dict[str, Json]  # what --format json prints: cli/test_forma
 class Module(Protocol):
     """A module of commands/ that is a command."""
 
+    __file__: str | None
+
     def main(self, options: Options, args: list[str]) -> int: ...
