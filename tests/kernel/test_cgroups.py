@@ -13,6 +13,7 @@ import harness
 from pyrunc.cgroup import freeze, fs, hierarchies, kill, tree
 from pyrunc.errors import StepFailure
 from pyrunc.parts import cgroups, resources
+from pyrunc.parts.cgroups.verbs import NO_RIGHTS
 
 pytestmark = pytest.mark.kernel
 TOP = tools.TOP
@@ -401,8 +402,8 @@ def test_rootless_without_rights(group):
                     it.make().apply()
                 except StepFailure as e:
                     failed.append(e.words)
-            without = cgroups.NO_RIGHTS if len(one.entry["paths"]) == 1 else "cannot set limits: container could not join or create cgroup"
-            status = 0 if failed == [without, cgroups.NO_RIGHTS] and free.paths == {} else 2
+            without = NO_RIGHTS if len(one.entry["paths"]) == 1 else "cannot set limits: container could not join or create cgroup"
+            status = 0 if failed == [without, NO_RIGHTS] and free.paths == {} else 2
             resources.host_apply(free.resources, free.run)
             cgroups.host_place(free.entry, free.run)
         finally:
