@@ -60,7 +60,7 @@ enum {
 
 /* 28 bytes, native byte order: struct format "=cBHii16s". */
 struct record {
-    char kind; /* F failed, R ready, L listener, S sync, P the pid of the second process of spawn() */
+    char kind; /* F failed, R ready, L listener, S sync, J the first process of spawn() has joined, P the pid of the second */
     uint8_t op;
     uint16_t detail;
     int32_t error; /* errno */

@@ -3,16 +3,20 @@
  *   caller ── clone3 ──> A: non-dumpable, own memory of arguments and environment wiped
  *     │                  `before` operations (still in the host's namespaces: a write to cgroup.procs of version 1, to
  *     │                  /proc/thread-self/attr/exec) · setns one by one · stdio · all other descriptors closed
+ *     │                  reports to the caller, whose spawn() returns A's pid
  *     │                  `ops` up to CLONE: everything that takes rights, until A has the container's and no more
  *     │                  └─ clone3(CLONE_PARENT) ──> B: the rest of `ops`, ending in EXEC
- *     └── learns A's pid; B's is in a record on status_fd, after which A ends
+ *     └── learns B's pid from a record on status_fd, after which A ends
  *
  * Why two: setns(CLONE_NEWPID) affects children only. CLONE_PARENT makes B the caller's child, so that the caller gets its exit status,
  * and its pid can't be reused before the caller has reaped it.
  *
  * Why CLONE comes late: A is never visible in the container's pid namespace, B is from its first instruction on, and a process of the
  * container with CAP_SYS_PTRACE may trace it (being non-dumpable does not help: ptrace(2), access mode checks). So B starts with the
- * capabilities, bounding set, ids and filter of the program. Without a CLONE in `ops`, B applies all of them itself.
+ * capabilities, bounding set, ids and filter of the program.
+ *
+ * Why a SYNC before it: there A waits until the caller has answered on status_fd, which it does after spawn() has returned. So when a wait
+ * in spawn() is given up, A is the only process, and killing it leaves none behind.
  *
  * B has nothing worth reading: its descriptors are those of the operations, the standard streams and the preserved ones; its environment
  * is zeroed; the caller's heap is not copied (MADV_WIPEONFORK), and everything around the few ranges that are kept is cleared (clear.c).
@@ -39,7 +43,6 @@
 #define MAPS_SIZE (1 << 18)  /* bytes of /proc/self/maps; ours is 4 KiB, that of a program with many libraries 100 KiB */
 
 struct spawn {
-    unsigned long long flags;
     int cgroup_fd, status_fd, result_fd, pipe_fd;
     struct plan before, ops;
     char *args, *args_end; /* the kernel's view of argv and environment, for /proc/PID/cmdline and environ */
@@ -155,51 +158,28 @@ void clear_memory(const struct hidden *hidden)
 
 /* ---- the children: from here on no Python, no malloc */
 
-static _Noreturn void second(const struct spawn *spawn)
-{
-    close(spawn->pipe_fd);
-    ops_run(&spawn->ops, spawn->status_fd, spawn->result_fd);
-    _exit(1);
-}
-
-/* The list has a CLONE: everything that requires privileges is done here, where no process of the container sees it. */
-static _Noreturn void first_with_rights(const struct spawn *spawn)
-{
-    struct record record = {.kind = 'P', .op = OP_CLONE};
-    ops_send(spawn->pipe_fd, &record);
-    close(spawn->pipe_fd);
-    ops_run(&spawn->ops, spawn->status_fd, spawn->result_fd);
-    _exit(1);
-}
-
 static void first(const void *data)
 {
     const struct spawn *spawn = data;
-    struct clone3_args clone = {.flags = spawn->flags | CLONE_PARENT};
+    const struct record joined = {.kind = 'J', .op = OP_CLONE};
     int out = spawn->pipe_fd;
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
         ops_fail(out, OP_CLONE, 0, DETAIL_NONE, errno, "prctl");
     if (signals_reset())
         ops_fail(out, OP_RESET, 0, DETAIL_NONE, errno, "rt_sigaction");
     wipe_arguments(spawn);
     clear_memory(&spawn->hidden);
     ops_run(&spawn->before, out, -1);
-    /* Entering a user namespace changes the credentials, which applies the setting of fs.suid_dumpable. */
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+    /* Entering a user namespace changes the credentials, which applies fs.suid_dumpable and clears the parent-death signal. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
         ops_fail(out, OP_CLONE, 0, DETAIL_NONE, errno, "prctl");
     const int also[] = {spawn->status_fd, spawn->result_fd, out};
     if (ops_close_others(&spawn->ops, 0, also, 3))
         ops_fail(out, OP_CLOSE, 0, DETAIL_NONE, errno, "close_range");
-    if (ops_find(&spawn->ops, OP_CLONE) < spawn->ops.count)
-        first_with_rights(spawn);
-    long pid = syscall(SYS_clone3, &clone, sizeof clone);
-    if (pid < 0)
-        ops_fail(out, OP_CLONE, 0, DETAIL_NONE, errno, "clone3");
-    if (pid == 0)
-        second(spawn);
-    struct record record = {.kind = 'P', .op = OP_CLONE, .extra = (int32_t)pid};
-    ops_send(out, &record);
-    _exit(0);
+    ops_send(out, &joined);
+    close(out);
+    ops_run(&spawn->ops, spawn->status_fd, spawn->result_fd);
+    _exit(1);
 }
 
 /* ---- the caller */
@@ -220,12 +200,6 @@ static PyObject *child_failed(const struct record *record)
     return NULL;
 }
 
-static void reap(pid_t pid)
-{
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        ;
-}
-
 long clone_child(struct clone3_args *clone, void (*main)(const void *data), const void *data)
 {
     uint64_t all = ~0ULL, old;
@@ -239,18 +213,18 @@ long clone_child(struct clone3_args *clone, void (*main)(const void *data), cons
     return pid;
 }
 
-static long clone_first(const struct spawn *spawn)
+static long clone_first(const struct spawn *spawn, int *pidfd)
 {
-    struct clone3_args clone = {.exit_signal = SIGCHLD};
+    struct clone3_args clone = {.flags = CLONE_PIDFD, .pidfd = (uintptr_t)pidfd, .exit_signal = SIGCHLD};
     if (spawn->cgroup_fd >= 0) {
-        clone.flags = CLONE_INTO_CGROUP_;
+        clone.flags |= CLONE_INTO_CGROUP_;
         clone.cgroup = (uint64_t)spawn->cgroup_fd;
     }
     return clone_child(&clone, first, spawn);
 }
 
-/* Waits for a report of the first process. As it may be frozen in the cgroup that it has entered, a signal ends the wait. -1 with an
- * exception of `check`, a function without arguments or NULL. */
+/* Waits for the report of A. As it may be frozen in the cgroup that it has entered, a signal ends the wait. -1 with an exception of
+ * `check`, a function without arguments or NULL. */
 static int wait_for(int fd, PyObject *check)
 {
     struct pollfd ready = {.fd = fd, .events = POLLIN};
@@ -265,20 +239,40 @@ static int wait_for(int fd, PyObject *check)
     return 0;
 }
 
-/* Kills and reaps the first process. If it is frozen, it dies when thawed, which is not waited for. */
-static void end_first(pid_t pid, int fd)
+/* Kills and reaps A. If it is frozen, it dies when it is thawed, which is not waited for. */
+static void end_first(pid_t pid, int pidfd)
 {
-    struct pollfd gone = {.fd = fd};
+    struct pollfd gone = {.fd = pidfd, .events = POLLIN};
     kill(pid, SIGKILL);
     if (poll(&gone, 1, TICK_MS) > 0)
-        reap(pid);
+        waitpid(pid, NULL, 0); /* does not block; no child if our caller ignores SIGCHLD */
+}
+
+/* (pid, pidfd) of A once it has joined; otherwise NULL, and A has ended. */
+static PyObject *await_first(pid_t pid, int pidfd, int fd, PyObject *check)
+{
+    struct record record = {0};
+    ssize_t n;
+    int failed = wait_for(fd, check);
+    do
+        n = failed ? 0 : read(fd, &record, sizeof record);
+    while (n < 0 && errno == EINTR);
+    if (n == sizeof record && record.kind == 'J')
+        return Py_BuildValue("ii", (int)pid, pidfd);
+    end_first(pid, pidfd);
+    if (failed)
+        return NULL;
+    if (n != sizeof record) { /* killed from outside, for example by the memory limit of its cgroup */
+        record.error = ESRCH;
+        record.op = OP_CLONE;
+        memcpy(record.call, "clone3", 7);
+    }
+    return child_failed(&record);
 }
 
 static PyObject *run(struct spawn *spawn, PyObject *check)
 {
-    int ends[2];
-    struct record record = {0};
-    ssize_t n;
+    int ends[2], pidfd = -1;
     if (pipe2(ends, O_CLOEXEC))
         return call_failed("pipe2", NULL);
     spawn->pipe_fd = ends[1];
@@ -286,32 +280,14 @@ static PyObject *run(struct spawn *spawn, PyObject *check)
     PyObject *result = NULL;
     if (find_arguments(spawn) || hide_memory(&spawn->hidden, MADV_WIPEONFORK))
         result = call_failed("read /proc/self/maps", NULL);
-    else if ((pid = clone_first(spawn)) < 0)
+    else if ((pid = clone_first(spawn, &pidfd)) < 0)
         result = call_failed("clone3", NULL);
     hide_memory(&spawn->hidden, MADV_KEEPONFORK);
     close(ends[1]);
-    if (pid > 0 && wait_for(ends[0], check)) {
-        end_first((pid_t)pid, ends[0]);
-    } else if (pid > 0) {
-        do
-            n = read(ends[0], &record, sizeof record);
-        while (n < 0 && errno == EINTR);
-        if (n == sizeof record && record.kind == 'P' && !record.extra)
-            record.extra = (int32_t)pid; /* it continues, and reports the second process itself */
-        else
-            reap((pid_t)pid);
-        if (n == sizeof record && record.kind == 'P') {
-            long pidfd = syscall(SYS_pidfd_open, record.extra, 0);
-            result = pidfd < 0 ? call_failed("pidfd_open", NULL) : Py_BuildValue("il", record.extra, pidfd);
-        } else {
-            if (n != sizeof record) { /* killed from outside, for example by the memory limit of its cgroup */
-                record.error = ESRCH;
-                record.op = OP_CLONE;
-                memcpy(record.call, "clone3", 7);
-            }
-            result = child_failed(&record);
-        }
-    }
+    if (pid > 0)
+        result = await_first((pid_t)pid, pidfd, ends[0], check);
+    if (!result && pidfd >= 0)
+        close(pidfd);
     close(ends[0]);
     return result;
 }
@@ -349,20 +325,25 @@ failed:
     return NULL;
 }
 
+static int in_order(const struct plan *ops)
+{
+    size_t sync = ops_find(ops, OP_SYNC), clone = ops_find(ops, OP_CLONE);
+    return sync < clone && clone < ops->count && ops->ops[ops->count - 1].code == OP_EXEC;
+}
+
 static PyObject *py_spawn(PyObject *Py_UNUSED(self), PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"flags", "cgroup_fd", "ns_fds", "ops", "status_fd", "result_fd", "stdio", "before", "check", NULL};
+    static char *names[] = {"cgroup_fd", "ns_fds", "ops", "status_fd", "result_fd", "stdio", "before", "check", NULL};
     struct spawn spawn = {.result_fd = -1};
     PyObject *ns_fds, *ops, *result = NULL, *none = PyTuple_New(0), *stdio = Py_BuildValue("iii", -1, -1, -1);
     PyObject *before = none, *std = stdio, *check = NULL;
-    if (PyArg_ParseTupleAndKeywords(args, keywords, "KiOOi|iOOO:spawn", names, &spawn.flags, &spawn.cgroup_fd, &ns_fds, &ops,
+    if (PyArg_ParseTupleAndKeywords(args, keywords, "iOOi|iOOO:spawn", names, &spawn.cgroup_fd, &ns_fds, &ops,
                                     &spawn.status_fd, &spawn.result_fd, &std, &before, &check)) {
         PyObject *list = first_ops(before, ns_fds, std);
         check = check == Py_None ? NULL : check;
         if (list && !plan_parse(&spawn.before, list) && !plan_parse(&spawn.ops, ops)) {
-            const struct op *last = spawn.ops.count ? &spawn.ops.ops[spawn.ops.count - 1] : NULL;
-            if (!last || last->code != OP_EXEC)
-                PyErr_SetString(PyExc_ValueError, "the operations of spawn end in EXEC");
+            if (!in_order(&spawn.ops))
+                PyErr_SetString(PyExc_ValueError, "the operations of spawn have a SYNC, then a CLONE, and end in EXEC");
             else {
                 spawn.hidden.plans[0] = &spawn.before;
                 spawn.hidden.plans[1] = &spawn.ops;
@@ -392,9 +373,9 @@ static PyObject *py_wipe_environ(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(
 
 PyMethodDef calls_spawn[] = {
     {"spawn", (PyCFunction)(void (*)(void))py_spawn, METH_VARARGS | METH_KEYWORDS,
-     "spawn(flags, cgroup_fd, ns_fds, ops, status_fd, result_fd=-1, stdio=(-1, -1, -1), before=(), check=None) -> (pid, pidfd)\n"
-     "flags: of the clone that makes the process; cgroup_fd: directory of cgroup v2 or -1; ns_fds: ((fd, nstype), ...); "
-     "check(): called while it waits; an exception raised by it kills the process."},
+     "spawn(cgroup_fd, ns_fds, ops, status_fd, result_fd=-1, stdio=(-1, -1, -1), before=(), check=None) -> (pid, pidfd)\n"
+     "The process that joins; the pid of the one that becomes the program is in a record. cgroup_fd: directory of cgroup v2 or -1; "
+     "ns_fds: ((fd, nstype), ...); check(): called while it waits; an exception raised by it kills the process."},
     {"wipe_environ", py_wipe_environ, METH_NOARGS,
      "wipe_environ(): argv and environment of this process, as /proc shows them, become zeroes after the name of a waiting init"},
     {NULL, NULL, 0, NULL},

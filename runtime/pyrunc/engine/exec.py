@@ -235,7 +235,7 @@ def _spawn(
                 "check": cancel.check,
             }
             try:
-                run.pid, run.pidfd = _syscalls.spawn(0, cgroup_fd, *words, **more)
+                run.pid, run.pidfd = _syscalls.spawn(cgroup_fd, *words, **more)
             except CallError as e:
                 if cgroup_fd < 0:
                     raise
@@ -243,7 +243,7 @@ def _spawn(
                 if not cgroup_attach.may_attach(e, run):
                     raise
                 run.attach_to = cgroup_fd  # while it waits at op_sync
-                run.pid, run.pidfd = _syscalls.spawn(0, -1, *words, **more)
+                run.pid, run.pidfd = _syscalls.spawn(-1, *words, **more)
         finally:
             theirs.close()
         _serve(run, link, cancel)

@@ -86,7 +86,6 @@ def bpf_prog_query(target_fd: int, attach_type: int, query_flags: int, /) -> lis
 def bpf_prog_get_fd_by_id(id: int, /) -> int: ...
 def finish(ops: Sequence[_Op], status_fd: int, result_fd: int = -1) -> None: ...
 def spawn(
-    flags: int,
     cgroup_fd: int,
     ns_fds: Sequence[tuple[int, int]],
     ops: Sequence[_Op],
