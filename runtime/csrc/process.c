@@ -18,7 +18,7 @@
  * really necessary. */
 static long plain_clone(const struct clone3_args *wanted, int *pidfd)
 {
-    if (wanted->flags > UINT32_MAX || wanted->flags & CSIGNAL || wanted->set_tid_size) {
+    if (wanted->flags > UINT32_MAX || wanted->flags & CSIGNAL) {
         errno = ENOSYS;
         return -1;
     }
@@ -27,33 +27,22 @@ static long plain_clone(const struct clone3_args *wanted, int *pidfd)
 
 static PyObject *py_clone3(PyObject *Py_UNUSED(self), PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"flags", "exit_signal", "cgroup_fd", "set_tid", NULL};
+    static char *names[] = {"flags", "exit_signal", "cgroup_fd", "is_init", NULL};
     unsigned long long flags;
-    int exit_signal = SIGCHLD, cgroup_fd = -1, pidfd = -1;
-    PyObject *set_tid = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "K|iiO:clone3", names, &flags, &exit_signal, &cgroup_fd, &set_tid))
+    int exit_signal = SIGCHLD, cgroup_fd = -1, is_init = 0, pidfd = -1;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "K|iip:clone3", names, &flags, &exit_signal, &cgroup_fd, &is_init))
         return NULL;
-    int32_t tid = 0;
-    if (set_tid != Py_None) {
-        tid = (int32_t)PyLong_AsLong(set_tid);
-        if (tid == -1 && PyErr_Occurred())
-            return NULL;
-    }
     struct clone3_args clone = {.flags = flags | CLONE_PIDFD, .pidfd = (uintptr_t)&pidfd, .exit_signal = (uint64_t)exit_signal};
     if (cgroup_fd >= 0) {
         clone.flags |= CLONE_INTO_CGROUP_;
         clone.cgroup = (uint64_t)cgroup_fd;
-    }
-    if (tid) {
-        clone.set_tid = (uintptr_t)&tid;
-        clone.set_tid_size = 1;
     }
     PyOS_BeforeFork();
     long pid = syscall(SYS_clone3, &clone, sizeof clone);
     int error = errno;
     if (pid < 0 && (error == ENOSYS || error == EPERM))
         pid = plain_clone(&clone, &pidfd);
-    if (pid >= 0 && snapshot_copy)
+    if (pid >= 0 && is_init && snapshot_copy)
         snapshot_copy(pid == 0 ? PLACE_INIT : PLACE_HOST);
     if (pid == 0) {
         PyOS_AfterFork_Child();
@@ -292,7 +281,8 @@ static PyObject *py_reset_signals(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED
 
 PyMethodDef calls_process[] = {
     {"clone3", (PyCFunction)(void (*)(void))py_clone3, METH_VARARGS | METH_KEYWORDS,
-     "clone3(flags, exit_signal=17, cgroup_fd=-1, set_tid=None) -> (pid, pidfd), in the child (0, -1)"},
+     "clone3(flags, exit_signal=17, cgroup_fd=-1, is_init=False) -> (pid, pidfd), in the child (0, -1)\n"
+     "is_init: a container's init is made, so the launcher copies at once the pages that both sides are going to write to."},
     {"pidfd_getfd", py_pidfd_getfd, METH_VARARGS, "pidfd_getfd(pidfd, fd, flags) -> fd"},
     {"prlimit", py_prlimit, METH_VARARGS, "prlimit(pid, resource, soft, hard) -> (old_soft, old_hard); None, None: only read"},
     {"capget", py_capget, METH_VARARGS, "capget(pid) -> (effective, permitted, inheritable)"},

@@ -11,7 +11,19 @@ from pyrunc.linux import _syscalls
 STUB = Path(_syscalls.__file__.replace(".abi3.so", ".pyi"))
 CSRC = STUB.parents[2] / "csrc"
 SOURCES = ("mount.c", "file.c", "process.c", "bpf.c", "ops.c", "spawn.c", "procfs.c", "json.c")  # the tables that syscalls.c joins
-TYPES = {"i": "int", "I": "int", "k": "int", "K": "int", "L": "int", "s": "str", "O": None, "O&": None, "y#": "bytes", "z#": "bytes | None"}
+TYPES = {
+    "i": "int",
+    "p": "bool",
+    "I": "int",
+    "k": "int",
+    "K": "int",
+    "L": "int",
+    "s": "str",
+    "O": None,
+    "O&": None,
+    "y#": "bytes",
+    "z#": "bytes | None",
+}
 
 
 def rows():

@@ -172,14 +172,14 @@ def clone_init(
     namespaces. CallError: .namespace names the one that failed."""
     if offsets or "user" in joins or "pid" in joins or (joins and flags & CLONE_NEWUSER):
         return _by_intermediate(joins, flags, cgroup_fd, offsets, stays)
-    return (*_clone(flags, SIGCHLD, cgroup_fd), ())
+    return (*_clone(flags, SIGCHLD, cgroup_fd, True), ())
 
 
-def _clone(flags: int, exit_signal: int, cgroup_fd: int) -> tuple[int, int]:
+def _clone(flags: int, exit_signal: int, cgroup_fd: int, is_init: bool) -> tuple[int, int]:
     """clone3; a stop signal that arrives while the new process is created causes EINTR."""
     for tries in range(EINTR_TRIES):
         try:
-            return _syscalls.clone3(flags, exit_signal, cgroup_fd)
+            return _syscalls.clone3(flags, exit_signal, cgroup_fd, is_init)
         except OSError as e:
             if e.errno != errno.EINTR or tries == EINTR_TRIES - 1:
                 raise CallError.of(e, "clone3") from None
@@ -192,7 +192,7 @@ def _by_intermediate(
     early_cgroup = stays or "cgroup" in joins  # inside another cgroup namespace, CLONE_INTO_CGROUP is refused (nsdelegate)
     reader, writer = posix.pipe2(posix.O_CLOEXEC)
     try:
-        pid, pidfd = _clone(0, SIGCHLD, cgroup_fd if early_cgroup else -1)
+        pid, pidfd = _clone(0, SIGCHLD, cgroup_fd if early_cgroup else -1, stays)
         if pid == 0:
             if not _intermediate(joins, flags, offsets, writer, -1 if early_cgroup else cgroup_fd, stays):
                 posix._exit(0)
@@ -239,7 +239,7 @@ def _intermediate(joins: dict[str, int], flags: int, offsets: bytes | None, writ
             _unshare(flags & ~CLONE_NEWUSER)
             posix.write(writer, REPORT.pack(posix.getpid(), 0, b"", b""))
             return True
-        pid, pidfd = _clone(flags & ~CLONE_NEWUSER | CLONE_PARENT, 0, cgroup_fd)
+        pid, pidfd = _clone(flags & ~CLONE_NEWUSER | CLONE_PARENT, 0, cgroup_fd, True)
         if pid == 0:
             return True
         posix.close(pidfd)
