@@ -49,9 +49,8 @@ const char *command_of(int argc, char **argv)
     return 0;
 }
 
-int is_sealed_command(int argc, char **argv)
+int is_sealed_command(const char *command)
 {
-    const char *command = command_of(argc, argv);
     return command && in(sealed_commands, command);
 }
 
@@ -121,7 +120,7 @@ void early(long *stack)
 #ifdef PYRUNC_EARLY
     must_be_complete();
 #endif
-    if (argc < 1 || !is_sealed_command(argc, argv))
+    if (argc < 1 || !is_sealed_command(command_of(argc, argv)))
         return;
     for (int fd = 0; fd < 3; fd++)
         if (bare_call(SYS_fcntl, fd, F_GETFD, 0, 0, 0) < 0)

@@ -382,16 +382,24 @@ static int call_main(PyObject *argv)
     return (int)code;
 }
 
+/* Which pages are going to be written to. What is sealed and is not exec, is create, run or restore. */
+static enum place place_of(const char *command)
+{
+    if (!command || !early_is_sealed)
+        return PLACE_OTHERS;
+    return strcmp(command, "exec") == 0 ? PLACE_EXEC : PLACE_BEFORE;
+}
+
 int main(int argc, char **argv)
 {
     fix_standard();
     if (argc < 1)
         die("called without a name");
     argv[0] = where(argv[0]);
-    if (!early_is_sealed && is_sealed_command(argc, argv))
-        seal_self(argv, environ);
     const char *command = command_of(argc, argv);
-    begin(!command || !early_is_sealed ? PLACE_OTHERS : strcmp(command, "exec") == 0 ? PLACE_EXEC : PLACE_BEFORE);
+    if (!early_is_sealed && is_sealed_command(command))
+        seal_self(argv, environ);
+    begin(place_of(command));
     PyObject *words = arguments(argc, argv);
     set_up_sys(words);
     _exit(call_main(words));

@@ -30,9 +30,9 @@ void seal_self(char **argv, char **environment);
 /* early.c: the command on the command line, NULL if there is none. */
 const char *command_of(int argc, char **argv);
 
-/* early.c: whether the command line is that of a command that runs sealed; whether it is, and this process was sealed when it began. */
-int is_sealed_command(int argc, char **argv);
-extern int early_is_sealed;
+/* early.c: whether a command (or NULL) runs sealed. */
+int is_sealed_command(const char *command);
+extern int early_is_sealed; /* the command runs sealed, and this process was sealed when it began */
 struct stat;
 extern struct stat early_self; /* status of SELF; its inode number is 0 if it has not been read */
 
