@@ -7,6 +7,10 @@ import posix
 
 from pyrunc import errors
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from os import stat_result
+
 
 def fsencode(name: str | bytes) -> bytes:
     """str -> bytes as the kernel sees them; bytes are returned unchanged. The inverse of fsdecode."""
@@ -30,6 +34,11 @@ def is_regular(mode: int) -> bool:
 
 def is_directory(mode: int) -> bool:
     return mode & S_IFMT == S_IFDIR
+
+
+def is_same(one: stat_result, other: stat_result) -> bool:
+    """Whether two results of stat(2) are of the same file (inode(7): device and inode)."""
+    return one.st_ino == other.st_ino and one.st_dev == other.st_dev
 
 
 CHUNK = 64 << 10  # of a read; malloc maps and unmaps larger buffers at each call

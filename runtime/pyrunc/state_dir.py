@@ -212,8 +212,7 @@ class StateDir:
             here = _syscalls.fstatat(AT_FDCWD, self.path, AT_SYMLINK_NOFOLLOW)
         except OSError:
             here = None
-        mine = _syscalls.fstat(self.fd)
-        if here is None or (here.st_ino, here.st_dev) != (mine.st_ino, mine.st_dev):
+        if here is None or not fileio.is_same(here, _syscalls.fstat(self.fd)):
             raise StateError("unknown-container", CALLER_TEXT["unknown"], self.id)
         return self
 

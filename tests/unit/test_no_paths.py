@@ -29,7 +29,7 @@ OWN = "host side: a file of the kernel about this host or about init, before ini
 TURN = "the root itself, at the moment when it becomes or ceases to be /"
 ALLOWED = {
     ("linux/mount.py", "_among_links"): TURN,
-    ("linux/ns.py", "_open"): CALLER,
+    ("linux/ns.py", "open_path"): CALLER,
     ("linux/ns.py", "is_own"): OWN,
     ("linux/ns.py", "exists"): OWN,
     ("linux/ns.py", "is_shared"): OWN,

@@ -107,7 +107,7 @@ def _must_run(path: str) -> None:
 def _same(path: str, others: list[str]) -> bool:
     try:
         there = posix.stat(path)
-        return any((there.st_dev, there.st_ino) == (s.st_dev, s.st_ino) for s in [posix.stat(p) for p in others])
+        return any(fileio.is_same(there, posix.stat(other)) for other in others)
     except OSError:
         return False
 

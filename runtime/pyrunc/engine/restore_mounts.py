@@ -191,8 +191,7 @@ def _check_same(tree: int, rest: str, source: str) -> None:
     """Checks that the path below the clone leads to the source."""
     fd = fs.open(rest[1:], posix.O_PATH | posix.O_NOFOLLOW, dir_fd=tree)
     try:
-        here, there = posix.fstat(fd), posix.stat(source)
-        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+        if not fileio.is_same(posix.fstat(fd), posix.stat(source)):
             words = "bind mount source %s has been moved" % quote(source)
             raise StepFailure("no-mount-source", words, "restore.mounts", "host", path=source)
     finally:

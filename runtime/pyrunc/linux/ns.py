@@ -13,8 +13,9 @@ import fcntl
 import posix
 from _struct import Struct
 
+from pyrunc import fileio
 from pyrunc.errors import CallError
-from pyrunc.linux import _syscalls
+from pyrunc.linux import _syscalls, fs
 from pyrunc.linux.constants import (
     AT_FDCWD,
     CLONE_NEWCGROUP,
@@ -59,7 +60,7 @@ def open_path(path: str, kind: str) -> int:
 
     Uses O_NONBLOCK because the path may be a fifo, and checks the file system before the ioctl, because its number has other meanings for
     other files."""
-    fd = _open(path)
+    fd = fs.open(path, posix.O_RDONLY | posix.O_NONBLOCK | posix.O_NOCTTY)
     try:
         found = kind_of(fd)
         if found != kind:
@@ -69,13 +70,6 @@ def open_path(path: str, kind: str) -> int:
         posix.close(fd)
         raise
     return fd
-
-
-def _open(path: str) -> int:
-    try:
-        return posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY)
-    except OSError as e:
-        raise CallError.of(e, "openat") from None
 
 
 def kind_of(fd: int) -> str | None:
@@ -91,8 +85,7 @@ def kind_of(fd: int) -> str | None:
 
 def is_own(fd: int, kind: str) -> bool:
     """Whether a descriptor refers to a namespace that this process is in."""
-    there, own = posix.fstat(fd), posix.stat("/proc/self/ns/" + FILES[kind])
-    return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
+    return fileio.is_same(posix.fstat(fd), posix.stat("/proc/self/ns/" + FILES[kind]))
 
 
 def is_shared(pid: int, kind: str) -> bool:
@@ -110,10 +103,9 @@ def is_owned_by(fd: int, user_fd: int) -> bool:
             raise
         return False
     try:
-        there, wanted = posix.fstat(owner), posix.fstat(user_fd)
+        return fileio.is_same(posix.fstat(owner), posix.fstat(user_fd))
     finally:
         posix.close(owner)
-    return (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino)
 
 
 def ancestor(fd: int, inode: int) -> int:
@@ -153,8 +145,9 @@ def join(fd: int, kind: str) -> None:
     """setns(2). The CallError names the namespace (.namespace)."""
     try:
         _syscalls.setns(fd, FLAGS[kind])
-    except OSError as e:
-        raise _failed(CallError.of(e, "setns"), kind) from None
+    except CallError as e:
+        e.namespace = kind
+        raise
 
 
 # -- the clone of init ---------------------------------------------------------------------------------------------------
@@ -182,7 +175,7 @@ def _clone(flags: int, exit_signal: int, cgroup_fd: int, is_init: bool) -> tuple
             return _syscalls.clone3(flags, exit_signal, cgroup_fd, is_init)
         except OSError as e:
             if e.errno != errno.EINTR or tries == EINTR_TRIES - 1:
-                raise CallError.of(e, "clone3") from None
+                raise
     raise AssertionError
 
 
@@ -200,24 +193,21 @@ def _by_intermediate(
         posix.close(pidfd)
         posix.close(writer)
         writer = -1
-        report = posix.read(reader, REPORT.size)  # shorter than PIPE_BUF: complete, or nothing if the intermediate process was killed
-        if not stays or report[4:8] != bytes(4) or len(report) != REPORT.size:
+        data = posix.read(reader, REPORT.size)  # shorter than PIPE_BUF: complete, or nothing if the intermediate process was killed
+        made, number, call, kind = REPORT.unpack(data or bytes(REPORT.size))
+        if made != pid:  # it stays only as init
             reap(pid)
     finally:
         if writer >= 0:
             posix.close(writer)
         posix.close(reader)
-    if len(report) != REPORT.size:
+    if not data:
         raise CallError(errno.ECHILD, "the intermediate process exited without a report", call="clone3")
-    pid, number, call, kind = REPORT.unpack(report)
     if number:
-        raise _failed(CallError(number, posix.strerror(number), call=call.rstrip(b"\0").decode()), kind.rstrip(b"\0").decode())
-    return pid, posix.pidfd_open(pid), ()  # our unreaped child: the pid can't have been reused
-
-
-def _failed(e: CallError, kind: str) -> CallError:
-    e.namespace = kind
-    return e
+        failed = CallError(number, posix.strerror(number), call=call.rstrip(b"\0").decode())
+        failed.namespace = kind.rstrip(b"\0").decode()
+        raise failed
+    return made, posix.pidfd_open(made), ()  # our unreaped child: the pid can't have been reused
 
 
 def _intermediate(joins: dict[str, int], flags: int, offsets: bytes | None, writer: int, cgroup_fd: int, stays: bool) -> bool:
@@ -236,7 +226,7 @@ def _intermediate(joins: dict[str, int], flags: int, offsets: bytes | None, writ
             posix.close(proc_fd)
             flags &= ~CLONE_NEWTIME
         if stays:
-            _unshare(flags & ~CLONE_NEWUSER)
+            _syscalls.unshare(flags & ~CLONE_NEWUSER)
             posix.write(writer, REPORT.pack(posix.getpid(), 0, b"", b""))
             return True
         pid, pidfd = _clone(flags & ~CLONE_NEWUSER | CLONE_PARENT, 0, cgroup_fd, True)
@@ -254,13 +244,6 @@ def _intermediate(joins: dict[str, int], flags: int, offsets: bytes | None, writ
     except OSError:
         posix._exit(1)
     return False
-
-
-def _unshare(flags: int) -> None:
-    try:
-        _syscalls.unshare(flags)
-    except OSError as e:
-        raise CallError.of(e, "unshare") from None
 
 
 def _join_all(joins: dict[str, int], new_user: bool) -> None:
@@ -282,8 +265,9 @@ def _join_all(joins: dict[str, int], new_user: bool) -> None:
     elif new_user:
         try:
             _syscalls.unshare(CLONE_NEWUSER)
-        except OSError as e:
-            raise _failed(CallError.of(e, "unshare"), "user") from None
+        except CallError as e:
+            e.namespace = "user"
+            raise
     for kind in refused:
         join(joins[kind], kind)
 
@@ -302,4 +286,6 @@ def _write_offsets(proc_fd: int, offsets: bytes) -> None:
         posix.write(fd, offsets)
         posix.close(fd)
     except OSError as e:
-        raise _failed(CallError.of(e, call), "time") from None
+        failed = CallError.of(e, call)
+        failed.namespace = "time"
+        raise failed from None

@@ -12,6 +12,7 @@ from _struct import pack_into, unpack_from
 from errno import ENOENT, ESRCH
 from fcntl import ioctl
 
+from pyrunc import fileio
 from pyrunc.errors import CallError
 
 TYPE_CHECKING = False
@@ -96,7 +97,7 @@ def has_open(pid: int, info: Stat) -> bool:
             found = posix.stat("/proc/%d/fd/%s" % (pid, name))
         except OSError:
             continue
-        if (found.st_ino, found.st_dev) == (info.st_ino, info.st_dev):
+        if fileio.is_same(found, info):
             return True
     return False
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import posix
 
+from pyrunc import fileio
 from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, fs
 from pyrunc.linux import constants as c
@@ -126,8 +127,7 @@ def _file(here: int, there: int, name: str, info: posix.stat_result) -> None:
 def _open_same(here: int, name: str, flags: int, info: posix.stat_result) -> int:
     """Opens an entry for reading, after checking that it is still the same one."""
     fd = fs.open(name, flags | posix.O_NOFOLLOW, dir_fd=here)
-    now = fs.fstat_times(fd)
-    if (now.st_dev, now.st_ino) != (info.st_dev, info.st_ino):
+    if not fileio.is_same(fs.fstat_times(fd), info):
         posix.close(fd)
         raise fs.failure(errno.ESTALE, "openat", name)
     return fd

@@ -10,7 +10,7 @@ import errno
 import posix
 
 from pyrunc.errors import CallError
-from pyrunc.fileio import fsencode
+from pyrunc.fileio import fsencode, is_same
 from pyrunc.linux import _syscalls, fs, mount, paths
 from pyrunc.linux import constants as c
 from pyrunc.parts.mounts import bind, copyup, mountpoint, options
@@ -124,8 +124,7 @@ def _must_show(top: int, pid_ns: int) -> None:
     """Fails unless the mount is a procfs of that pid namespace: the context may come from a process that others could take over."""
     try:
         shown = mount.magic(top) == c.PROC_SUPER_MAGIC and _syscalls.fstatat(top, "1/ns/pid", 0)
-        wanted = fs.fstat(pid_ns)
-        if not shown or (shown.st_dev, shown.st_ino) != (wanted.st_dev, wanted.st_ino):
+        if not shown or not is_same(shown, fs.fstat(pid_ns)):
             raise fs.failure(errno.EPERM, "fsmount", "/proc")
     except BaseException:
         posix.close(top)
