@@ -3,16 +3,22 @@
  * fsopen(2) uses the pid namespace of the calling process, so the caller has to be in that namespace, where hostile processes can see it
  * and, with CAP_SYS_PTRACE, take it over. So that process has nothing worth taking over:
  *
- *   caller ── clone3 ──> A: not in the pid namespace. Gives up its user, all capabilities, and the caller's memory, enters a new user and
- *     │                  mount namespace (fsopen requires CAP_SYS_ADMIN there), and an empty root; closes all descriptors but one
+ *   caller ── clone3 ──> A: not in the pid namespace. Clears the caller's memory, leaves its session keyring, covers the root of a mount
+ *     │                  namespace with an empty file system, gives up its user and all capabilities, enters new namespaces (among them
+ *     │                  a user namespace: fsopen requires CAP_SYS_ADMIN there), closes all descriptors but one
  *     │                  └─ clone3 ──> B: in the pid namespace. fsopen, sends the descriptor, exits
  *     └── receives the descriptor, and creates and mounts the file system with its own privileges
  *
- * Invariant: the caller of mount.procfs_of() checks the received descriptor before using it. B runs as a user that owns nothing, in an
- * empty directory. */
+ * What protects the host's files is the mount namespace, not the user: whoever takes B over or enters its namespaces can become root in
+ * them, and even the host's root, if it may write the id maps of B's user namespace. chroot(2) alone would not hold either, since setns(2)
+ * to B's own mount namespace leads to the root of that. So that root is covered, and the mount namespace of the new user namespace is a
+ * copy, in which the cover can't be removed (mount_namespaces(7), "locked"). The network namespace is a new one because of abstract sockets.
+ *
+ * Invariant: mount.procfs_of() checks the received descriptor before it is used. */
 #include "spawn.h"
 
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <linux/mount.h>
 #include <sched.h>
 #include <signal.h>
@@ -53,29 +59,48 @@ static void must(long result, int socket, const char *call)
         give_up(socket, call);
 }
 
-/* The user nobody, with the only capability that some hosts require for creating a user namespace. */
-static void become_nobody(int socket)
+static void must_unless(int tolerated, long result, int socket, const char *call)
 {
-    struct caps caps = {.low = {.effective = ADMIN_BIT, .permitted = ADMIN_BIT}};
-    must(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), socket, "prctl");
-    must(syscall(SYS_setgroups, 0, NULL), socket, "setgroups");
-    must(syscall(SYS_setresgid, NOBODY, NOBODY, NOBODY), socket, "setresgid");
-    must(syscall(SYS_setresuid, NOBODY, NOBODY, NOBODY), socket, "setresuid");
-    must(caps_write(&caps), socket, "capset");
-    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), socket, "prctl");
-    must(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), socket, "prctl");
-    must(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), socket, "prctl"); /* a change of ids has cleared what was set before */
+    if (result < 0 && errno != tolerated)
+        give_up(socket, call);
+}
+
+/* Possession of keys survives every change of ids (keyrings(7)). Kernels without keyrings return ENOSYS; a filter that we run under, EPERM,
+ * and then B may not use any key either. */
+static void leave_keyring(int socket)
+{
+    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0) < 0 && errno != ENOSYS && errno != EPERM)
+        give_up(socket, "keyctl");
 }
 
 static void enter_empty_root(int socket)
 {
+    must(unshare(CLONE_NEWNS), socket, "unshare");
+    must(syscall(SYS_mount, NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), socket, "mount");
     long context = syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
     must(context, socket, "fsopen");
     must(syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0), socket, "fsconfig");
     long top = syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV);
     must(top, socket, "fsmount");
+    must(syscall(SYS_move_mount, top, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH), socket, "move_mount");
     must(fchdir((int)top), socket, "fchdir");
     must(chroot("."), socket, "chroot");
+}
+
+/* The user nobody, with the only capability that some hosts require for creating a user namespace. In a user namespace NOBODY may have no
+ * mapping (EINVAL), and setgroups(2) may be denied (EPERM): then the ids stay, which are of no use without files and sockets. A caller that
+ * lacks CAP_SETGID fails, since setresgid(2) returns EPERM as well. */
+static void become_nobody(int socket)
+{
+    struct caps caps = {.low = {.effective = ADMIN_BIT, .permitted = ADMIN_BIT}};
+    must(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), socket, "prctl");
+    must_unless(EPERM, syscall(SYS_setgroups, 0, NULL), socket, "setgroups");
+    must_unless(EINVAL, syscall(SYS_setresgid, NOBODY, NOBODY, NOBODY), socket, "setresgid");
+    must_unless(EINVAL, syscall(SYS_setresuid, NOBODY, NOBODY, NOBODY), socket, "setresuid");
+    must(caps_write(&caps), socket, "capset");
+    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), socket, "prctl");
+    must(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), socket, "prctl");
+    must(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), socket, "prctl"); /* a change of ids has cleared what was set before */
 }
 
 static void keep_only(int socket)
@@ -109,9 +134,10 @@ static void outside(const void *data)
     struct clone3_args clone = {.exit_signal = SIGCHLD};
     clear_memory(&asked->hidden);
     must(syscall(SYS_setns, pid_ns, CLONE_NEWPID), socket, "setns");
-    become_nobody(socket);
-    must(unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS), socket, "unshare");
+    leave_keyring(socket);
     enter_empty_root(socket);
+    become_nobody(socket);
+    must(unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS), socket, "unshare");
     keep_only(socket);
     long pid = syscall(SYS_clone3, &clone, sizeof clone);
     must(pid, socket, "clone3");

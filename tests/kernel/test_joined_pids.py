@@ -13,12 +13,14 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
 import harness
 from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, constants, mount
+from tail import returns
 from test_joining import CAPS, KILL, SETS, Watcher
 
 pytestmark = pytest.mark.kernel
@@ -354,26 +356,53 @@ def others_in(namespace: str, known: int) -> list[int]:
     return found
 
 
-def test_the_process_that_creates_the_context_has_nothing_to_steal(neighbour):
-    """The process that neighbours may see, delayed for a while: it runs as nobody, in a separate user namespace and an empty root, with one
-    descriptor, and without the memory of the caller."""
-    slow = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=sendmsg:delay_enter=3000000"]
-    secret = "s3cret-of-the-caller"
+@contextlib.contextmanager
+def held_up(neighbour: int, calls: str = "/dev/null", secret: str = "") -> Iterator[pathlib.Path]:
+    """The directory in /proc of the process that creates the context and that neighbours may see, delayed before it sends the context."""
+    slow = ["strace", "-f", "-qq", "-o", calls, "-e", "trace=keyctl,sendmsg", "-e", "inject=sendmsg:delay_enter=3000000"]
     argv = [*slow, "/usr/bin/python3", "-I", "-B", "-c", SLOW, str(harness.ROOT / "runtime"), "/proc/%d/ns/pid" % neighbour, secret]
     shared = os.readlink("/proc/%d/ns/pid" % neighbour)
     with subprocess.Popen(argv) as command:
         end = time.monotonic() + harness.WATCHDOG
         while not (found := others_in(shared, neighbour)):
             assert command.poll() is None and time.monotonic() < end, "it was never seen"
-        folder = pathlib.Path("/proc/%d" % found[0])
+        yield pathlib.Path("/proc/%d" % found[0])
+        assert command.wait(harness.WATCHDOG) == 0
+
+
+def test_the_process_that_creates_the_context_has_nothing_to_steal(neighbour, tmp_path):
+    """It runs as nobody, in separate namespaces and an empty root, with one descriptor, and without the memory and the keys of the caller."""
+    secret = "s3cret-of-the-caller"
+    with held_up(neighbour, str(tmp_path / "calls"), secret) as folder:
         status = dict(line.split(":\t", 1) for line in (folder / "status").read_text().splitlines() if ":\t" in line)
         assert status["Uid"].split() == ["65534"] * 4 and status["Groups"].strip() == "" and status["NoNewPrivs"] == "1"
-        assert os.readlink(folder / "ns/user") != os.readlink("/proc/self/ns/user")
+        for kind in ("user", "mnt", "net", "ipc", "uts"):
+            assert os.readlink(folder / "ns" / kind) != os.readlink("/proc/self/ns/" + kind), kind
         assert os.listdir(folder / "root") == []
         links = [os.readlink(entry) for entry in (folder / "fd").iterdir()]
         assert [link.partition(":")[0] for link in links if link != "anon_inode:[fscontext]"] == ["socket"], links
         assert secret.encode() not in heap_of(folder)
-        assert command.wait(harness.WATCHDOG) == 0
+    assert "keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)" in (tmp_path / "calls").read_text()
+
+
+def test_its_namespaces_lead_to_no_file_of_the_host(neighbour):
+    """The host's root takes the place of a neighbour that has written the id maps: even then, no mount leads to the host's files."""
+    with held_up(neighbour) as folder:
+        pid = os.fork()
+        if pid == 0:
+            for name in ("uid_map", "gid_map"):
+                (folder / name).write_text("0 0 4294967295")
+            spaces = [os.open(folder / "ns" / kind, os.O_RDONLY) for kind in ("user", "mnt")]
+            for fd in spaces:
+                _syscalls.setns(fd, 0)
+            os.setgid(0)
+            os.setuid(0)
+            found = os.listdir("/")
+            with contextlib.suppress(OSError):
+                _syscalls.umount2("/", constants.MNT_DETACH)
+            _syscalls.setns(spaces[1], 0)
+            os._exit(0 if found == os.listdir("/") == [] else 1)
+        assert os.waitpid(pid, 0)[1] == 0
 
 
 def heap_of(folder: pathlib.Path) -> bytes:
@@ -386,6 +415,57 @@ def heap_of(folder: pathlib.Path) -> bytes:
                 memory.seek(start)
                 found.append(memory.read(end - start))
     return b"".join(found)
+
+
+# Creates a procfs for the pid namespace of a child.
+IN_A_USER_NAMESPACE = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from pyrunc.linux import _syscalls, constants
+reader, writer = os.pipe()
+pid, _fd = _syscalls.clone3(constants.CLONE_NEWPID)
+if pid == 0:
+    os.close(writer)
+    os.read(reader, 1)
+    os._exit(0)
+fd = os.open("/proc/%d/ns/pid" % pid, os.O_RDONLY)
+context = _syscalls.proc_context(fd)
+_syscalls.fsconfig(context, constants.FSCONFIG_CMD_CREATE, None, None, 0)
+top = _syscalls.fsmount(context, constants.FSMOUNT_CLOEXEC, 0)
+print(os.stat("1/ns/pid", dir_fd=top).st_ino == os.fstat(fd).st_ino, open("/proc/self/setgroups").read().strip())
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "setgroups"),
+    [(["--map-root-user"], "deny"), (["--map-users=0:0:1000", "--map-groups=0:0:1000"], "allow")],
+    ids=["one id", "a thousand"],
+)
+def test_a_context_where_nobody_has_no_id(options, setgroups):
+    """As in rootless containers without subordinate ids: nobody is not mapped, and with a single id, groups can't be set."""
+    argv = ["unshare", "--user", *options, "--mount", "/usr/bin/python3", "-I", "-B", "-c", IN_A_USER_NAMESPACE]
+    done = subprocess.run(
+        [*argv, str(harness.ROOT / "runtime")], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=harness.WATCHDOG
+    )
+    assert done.stdout == "True %s\n" % setgroups, done
+
+
+@pytest.mark.parametrize("name", ["CAP_SETGID", "CAP_SETUID"])
+def test_a_caller_that_may_not_change_its_ids(neighbour, name):
+    """If nobody is mapped, keeping the caller's ids is a failure that names the call."""
+    number = {"CAP_SETGID": 6, "CAP_SETUID": 7}[name]
+    fd = os.open("/proc/%d/ns/pid" % neighbour, os.O_RDONLY)
+
+    def look():
+        effective, permitted, _inheritable = _syscalls.capget(0)
+        _syscalls.capset(effective & ~(1 << number), permitted & ~(1 << number), 0)
+        try:
+            _syscalls.proc_context(fd)
+        except CallError as e:
+            return e.errno, e.call
+
+    assert returns((), look) == (errno.EPERM, "setresgid" if name == "CAP_SETGID" else "setresuid")
+    os.close(fd)
 
 
 def test_a_file_that_is_not_a_namespace():

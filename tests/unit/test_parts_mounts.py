@@ -1,14 +1,16 @@
 """parts/mounts: plans for /mounts, and each error with its pointer."""
 
+import errno
 import json
 
 import pytest
 
 from fakes.hand import Ctx, namespaces
-from pyrunc.errors import Refusal
+from pyrunc.errors import CallError, Refusal
 from pyrunc.linux import constants as c
 from pyrunc.linux import mount, mountinfo
 from pyrunc.parts import mounts
+from pyrunc.parts.mounts import filesystems
 
 BIND = {"destination": "/v", "source": "/src", "options": ["bind"]}
 MAPS = {"uid": [[0, 100000, 1000]], "gid": [[0, 100000, 1000]]}
@@ -302,3 +304,11 @@ def test_many_layers():
 def test_the_table_of_mounts():
     line = "36 35 98:0 /a\\040b /mnt/x\\011y\\134z rw,noatime master:1 - ext3 /dev/root rw,errors=continue"
     assert mountinfo.table(line + "\n\n") == [("98:0", "/a b", "/mnt/x\ty\\z", "ext3", "rw,errors=continue")]
+
+
+@pytest.mark.parametrize(
+    ("call", "has_hint"), [("fsmount", True), ("fsconfig", True), ("mount", True), ("setresgid", False), ("unshare", False)]
+)
+def test_the_outer_proc_is_named_only_if_it_may_be_the_reason(call, has_hint):
+    e = filesystems.no_procfs(CallError(errno.EPERM, "Operation not permitted", call=call))
+    assert ("outer /proc" in (e.hint or "")) == has_hint

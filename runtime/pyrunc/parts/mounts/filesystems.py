@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PRIVATE = ("tmpfs", "ramfs")  # each mount is a new file system, which nobody else sees
 # fsopen and the other new calls are missing or blocked by a seccomp profile, or the file system parses options itself.
+MAKES = ("fsconfig", "fsmount", "mount")  # the calls that make a file system
 SECOND_TRY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
 
 
@@ -74,8 +75,7 @@ def own(item: Item, entry: Entry, run: InitRun) -> None:
             if e.errno != errno.EPERM or not entry["userns"]:
                 raise
             if item["type"] == "proc":
-                hint = "a new procfs requires an outer /proc without mounts over parts of it, and a pid namespace that belongs to the same user namespace"
-                raise CallError.of(e, hint=hint) from None
+                raise no_procfs(CallError.of(e)) from None
             top = _host_sysfs(item, target)
     finally:
         posix.close(target)
@@ -84,6 +84,14 @@ def own(item: Item, entry: Entry, run: InitRun) -> None:
         bind.finish(top, item, run)
     finally:
         posix.close(top)
+
+
+def no_procfs(e: CallError) -> CallError:
+    """EPERM with what the kernel requires of a procfs in a user namespace. Other calls are those of the process that asks for one in another
+    pid namespace (csrc/procfs.c): they say themselves what is not permitted."""
+    if e.call in MAKES:
+        e.hint = "a new procfs requires an outer /proc without mounts over parts of it, and a pid namespace that belongs to the same user namespace"
+    return e
 
 
 def make(item: Item, run: InitRun, target: int, fstype: str, source: str, flags: int, words: list[str], before: int = 0) -> int:
