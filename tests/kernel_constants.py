@@ -7,7 +7,6 @@ unit/test_constants.py compares both with the kernel headers.
 CLONE_FS = 0x200
 
 # open(2) and the *at calls
-RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
 # fcntl(2), flock(2), memfd_create(2), close_range(2)
@@ -41,7 +40,6 @@ KEY_SPEC_SESSION_KEYRING = -3
 
 # seccomp(2)
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
-SECCOMP_RET_ERRNO = 0x50000
 SECCOMP_RET_ALLOW = 0x7FFF0000
 SECCOMP_IOCTL_NOTIF_RECV = 0xC0502100
 SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101

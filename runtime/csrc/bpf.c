@@ -23,27 +23,6 @@ static PyObject *py_seccomp(PyObject *Py_UNUSED(self), PyObject *args)
     return done_int(syscall(SYS_seccomp, op, flags, filter ? &program : NULL), "seccomp", NULL);
 }
 
-static PyObject *py_seccomp_action_avail(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    unsigned long action;
-    if (!PyArg_ParseTuple(args, "k:seccomp_action_avail", &action))
-        return NULL;
-    uint32_t word = (uint32_t)action;
-    if (!syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &word))
-        Py_RETURN_TRUE;
-    if (errno == EOPNOTSUPP)
-        Py_RETURN_FALSE;
-    return call_failed("seccomp", NULL);
-}
-
-static PyObject *py_seccomp_get_notif_sizes(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args))
-{
-    struct seccomp_notif_sizes sizes;
-    if (syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &sizes))
-        return call_failed("seccomp", NULL);
-    return Py_BuildValue("iii", sizes.seccomp_notif, sizes.seccomp_notif_resp, sizes.seccomp_data);
-}
-
 static long bpf(int command, union bpf_attr *attr)
 {
     return syscall(SYS_bpf, command, attr, sizeof *attr);
@@ -161,8 +140,6 @@ static PyObject *py_bpf_prog_get_fd_by_id(PyObject *Py_UNUSED(self), PyObject *a
 
 PyMethodDef calls_bpf[] = {
     {"seccomp", py_seccomp, METH_VARARGS, "seccomp(op, flags, filter) -> int; a descriptor with NEW_LISTENER"},
-    {"seccomp_action_avail", py_seccomp_action_avail, METH_VARARGS, "seccomp_action_avail(action) -> bool"},
-    {"seccomp_get_notif_sizes", py_seccomp_get_notif_sizes, METH_NOARGS, "seccomp_get_notif_sizes() -> (notif, resp, data)"},
     {"bpf_prog_load", py_bpf_prog_load, METH_VARARGS,
      "bpf_prog_load(prog_type, insns, license, name, log_size) -> fd; the error has .log"},
     {"bpf_prog_attach", (PyCFunction)(void (*)(void))py_bpf_prog_attach, METH_VARARGS | METH_KEYWORDS,

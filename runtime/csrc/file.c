@@ -150,34 +150,12 @@ static PyObject *py_fchmodat2(PyObject *Py_UNUSED(self), PyObject *args)
     return result;
 }
 
-static PyObject *py_renameat2(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    int from, to;
-    unsigned int flags;
-    PyObject *old, *new;
-    if (!PyArg_ParseTuple(args, "iO&iO&I:renameat2", &from, to_path, &old, &to, to_path, &new, &flags))
-        return NULL;
-    PyObject *result = done(syscall(SYS_renameat2, from, path_text(old), to, path_text(new), flags), "renameat2", new);
-    Py_DECREF(old);
-    Py_DECREF(new);
-    return result;
-}
-
 static PyObject *py_close_range(PyObject *Py_UNUSED(self), PyObject *args)
 {
     unsigned int first, last, flags;
     if (!PyArg_ParseTuple(args, "III:close_range", &first, &last, &flags))
         return NULL;
     return done(syscall(SYS_close_range, first, last, flags), "close_range", NULL);
-}
-
-static PyObject *py_getcwd_raw(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args))
-{
-    char path[4096];
-    long n = syscall(SYS_getcwd, path, sizeof path);
-    if (n < 0)
-        return call_failed("getcwd", NULL);
-    return PyBytes_FromStringAndSize(path, n - 1);
 }
 
 static PyObject *py_landlock_create_ruleset(PyObject *Py_UNUSED(self), PyObject *args)
@@ -198,15 +176,6 @@ static PyObject *py_landlock_add_rule(PyObject *Py_UNUSED(self), PyObject *args)
     if (!PyArg_ParseTuple(args, "iiy#:landlock_add_rule", &fd, &type, &attr, &size))
         return NULL;
     return done(syscall(SYS_landlock_add_rule, fd, type, attr, 0), "landlock_add_rule", NULL);
-}
-
-static PyObject *py_landlock_restrict_self(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    int fd;
-    unsigned int flags;
-    if (!PyArg_ParseTuple(args, "iI:landlock_restrict_self", &fd, &flags))
-        return NULL;
-    return done(syscall(SYS_landlock_restrict_self, fd, flags), "landlock_restrict_self", NULL);
 }
 
 static PyObject *sealing_failed(int result, const char *call)
@@ -245,14 +214,11 @@ PyMethodDef calls_file[] = {
     {"statfs", py_statfs, METH_VARARGS, "statfs(path) -> (f_type, f_flags)"},
     {"fchownat", py_fchownat, METH_VARARGS, "fchownat(dirfd, path, uid, gid, flags)"},
     {"fchmodat2", py_fchmodat2, METH_VARARGS, "fchmodat2(dirfd, path, mode, flags)"},
-    {"renameat2", py_renameat2, METH_VARARGS, "renameat2(olddir, old, newdir, new, flags)"},
     {"sealed_file", py_sealed_file, METH_VARARGS,
      "sealed_file(way) -> fd of the running executable in a file that nobody can write; 0: overlay, 1: memfd, 2: unnamed file"},
     {"is_sealed_file", py_is_sealed_file, METH_VARARGS, "is_sealed_file(fd) -> whether nobody can write this file"},
     {"close_range", py_close_range, METH_VARARGS, "close_range(first, last, flags)"},
-    {"getcwd_raw", py_getcwd_raw, METH_NOARGS, "getcwd_raw() -> what getcwd(2) says, as bytes"},
     {"landlock_create_ruleset", py_landlock_create_ruleset, METH_VARARGS, "landlock_create_ruleset(attr, flags) -> fd or version"},
     {"landlock_add_rule", py_landlock_add_rule, METH_VARARGS, "landlock_add_rule(fd, type, attr)"},
-    {"landlock_restrict_self", py_landlock_restrict_self, METH_VARARGS, "landlock_restrict_self(fd, flags)"},
     {NULL, NULL, 0, NULL},
 };

@@ -99,19 +99,6 @@ static PyObject *py_capget(PyObject *Py_UNUSED(self), PyObject *args)
     return Py_BuildValue("KKK", sets[0], sets[1], sets[2]);
 }
 
-static PyObject *py_capset(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    unsigned long long sets[3];
-    if (!PyArg_ParseTuple(args, "KKK:capset", &sets[0], &sets[1], &sets[2]))
-        return NULL;
-    uint32_t header[2] = {_LINUX_CAPABILITY_VERSION_3, 0}, data[6];
-    for (int i = 0; i < 3; i++) {
-        data[i] = (uint32_t)sets[i];
-        data[i + 3] = (uint32_t)(sets[i] >> 32);
-    }
-    return done(syscall(SYS_capset, header, data), "capset", NULL);
-}
-
 static PyObject *py_prctl(PyObject *Py_UNUSED(self), PyObject *args)
 {
     int op;
@@ -286,7 +273,6 @@ PyMethodDef calls_process[] = {
     {"pidfd_getfd", py_pidfd_getfd, METH_VARARGS, "pidfd_getfd(pidfd, fd, flags) -> fd"},
     {"prlimit", py_prlimit, METH_VARARGS, "prlimit(pid, resource, soft, hard) -> (old_soft, old_hard); None, None: only read"},
     {"capget", py_capget, METH_VARARGS, "capget(pid) -> (effective, permitted, inheritable)"},
-    {"capset", py_capset, METH_VARARGS, "capset(effective, permitted, inheritable)"},
     {"prctl", py_prctl, METH_VARARGS, "prctl(op, a2=0, a3=0, a4=0, a5=0) -> int; a word is an int, bytes or None"},
     {"keyctl", py_keyctl, METH_VARARGS, "keyctl(op, a2=0, a3=0, a4=0, a5=0) -> int; a word is an int, bytes or None"},
     {"keyctl_describe", py_keyctl_describe, METH_VARARGS, "keyctl_describe(serial) -> b\"type;uid;gid;permissions;description\""},

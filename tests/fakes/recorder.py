@@ -28,12 +28,7 @@ LOOKING = {
             "sched_getaffinity sched_getscheduler stat statvfs strerror sysconf times uname "
         ).split()
     ),
-    "_syscalls": set(
-        (
-            "bpf_prog_query capget fstat fstatat fstatfs get_mempolicy getcwd_raw ioprio_get openat2 sched_getattr seccomp_action_avail "
-            "seccomp_get_notif_sizes statfs statx "
-        ).split()
-    ),
+    "_syscalls": set("bpf_prog_query capget fstat fstatat fstatfs get_mempolicy ioprio_get openat2 sched_getattr statfs statx".split()),
 }
 PR_GETTERS = {2, 3, 16, 21, 23, 27, 30, 39}  # pdeathsig, dumpable, name, seccomp, capbset, securebits, timerslack, no_new_privs
 ASKING: dict[str, Callable[..., bool]] = {

@@ -5,6 +5,7 @@ Nothing sleeps here: all waits are for the end of a socket, a pipe, or a process
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import select
@@ -13,6 +14,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
+import kernel_constants
 from pyrunc.linux import _syscalls, constants
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     Ops = Sequence[tuple[Json, ...]]  # operations of finish(), as csrc/ops.c parses them
 
 
+LIBC = ctypes.CDLL(None, use_errno=True)
 WATCHDOG_MS = 30000
 FIELDS = ("kind", "op", "detail", "errno", "extra", "call")
 NUMBERS = {
@@ -234,6 +237,19 @@ def fails(ops: Ops, **kw: Option) -> Record:
     assert tail.status() == 1
     assert tail.record() is None
     return record
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) of this thread, with version 3 of the header."""
+    halves = [s >> shift & 0xFFFFFFFF for shift in (0, 32) for s in (effective, permitted, inheritable)]
+    if LIBC.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)(*halves)):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def exchange(one: str, other: str) -> None:
+    """Exchanges two names in one step, renameat2(2)."""
+    if LIBC.renameat2(constants.AT_FDCWD, os.fsencode(one), constants.AT_FDCWD, os.fsencode(other), kernel_constants.RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), "renameat2", one)
 
 
 def returns(ops: Ops, look: Callable[[], object], **kw: Option) -> Json:

@@ -11,7 +11,8 @@ import pytest
 import kernel_constants
 from mounting import DEV, OUTER, PROC, PTS, SYS, bind, tmpfs
 from pyrunc.errors import PyruncError, Refusal, StepFailure
-from pyrunc.linux import _syscalls, mount
+from pyrunc.linux import mount
+from tail import exchange
 
 pytestmark = pytest.mark.kernel
 
@@ -37,7 +38,7 @@ def swap():
             try:
                 while True:
                     for _ in range(200):
-                        _syscalls.renameat2(-100, str(a), -100, str(b), kernel_constants.RENAME_EXCHANGE)
+                        exchange(str(a), str(b))
             except BaseException:
                 os._exit(0)
         pids.append(pid)
@@ -220,7 +221,7 @@ class Exchange:
         return (mount.magic(tree) == kernel_constants.TMPFS_MAGIC and not os.path.exists(top + "a")) or os.path.exists(top + "victim")
 
     def __call__(self):
-        _syscalls.renameat2(-100, self.a, -100, self.b, kernel_constants.RENAME_EXCHANGE)
+        exchange(self.a, self.b)
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "bind", "copyup"])

@@ -20,7 +20,7 @@ import pytest
 import harness
 from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, constants, mount
-from tail import returns
+from tail import capset, returns
 from test_joining import CAPS, KILL, SETS, Watcher
 
 pytestmark = pytest.mark.kernel
@@ -458,7 +458,7 @@ def test_a_caller_that_may_not_change_its_ids(neighbour, name):
 
     def look():
         effective, permitted, _inheritable = _syscalls.capget(0)
-        _syscalls.capset(effective & ~(1 << number), permitted & ~(1 << number), 0)
+        capset(effective & ~(1 << number), permitted & ~(1 << number), 0)
         try:
             _syscalls.proc_context(fd)
         except CallError as e:

@@ -187,7 +187,7 @@ def test_programs_that_cannot_be_executed(odd, args, env, words):
 def weaken():
     """Makes root lack CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, as it does on NFS and FUSE."""
     effective, permitted, inheritable = _syscalls.capget(0)
-    _syscalls.capset(effective & ~0b110, permitted, inheritable)
+    tail.capset(effective & ~0b110, permitted, inheritable)
 
 
 @pytest.mark.parametrize(

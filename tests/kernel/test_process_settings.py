@@ -14,6 +14,7 @@ from fakes.hand import Ctx, Run, namespaces
 from pyrunc.errors import StepFailure
 from pyrunc.linux import _syscalls, caps, constants, ns, proc
 from pyrunc.parts import labels, mempolicy, oom, personality, rlimits, scheduling, sysctls, uts
+from tail import capset
 
 pytestmark = pytest.mark.kernel
 HAS_RESOURCE = bool(caps.effective() >> caps.SYS_RESOURCE & 1)
@@ -158,7 +159,7 @@ def test_schedulers(value, policy, nice, priority):
 
 def test_an_error_of_the_scheduler_names_the_cpuset():
     def inside():
-        _syscalls.capset(0, 0, 0)
+        capset(0, 0, 0)
         entry = scheduling.plan({"/process/scheduler": {"policy": "SCHED_FIFO", "priority": 99}}, Ctx())
         seen = []
         for config in ({}, {"linux": {"resources": {"cpu": {"cpus": "0"}}}}):
@@ -187,7 +188,7 @@ def test_io_priority(value, expected):
 
 def test_io_priority_refused():
     def inside():
-        _syscalls.capset(0, 0, 0)
+        capset(0, 0, 0)
         entry = scheduling.plan({"/process/ioPriority": {"class": "IOPRIO_CLASS_RT"}}, Ctx())
         with pytest.raises(StepFailure) as caught:
             scheduling.init_set(entry, Run())

@@ -9,7 +9,7 @@ import pytest
 
 import kernel_constants
 from pyrunc.linux import _syscalls, constants
-from tail import Tail, returns
+from tail import Tail, capset, returns
 
 pytestmark = pytest.mark.kernel
 
@@ -119,9 +119,9 @@ def test_mount_and_pivot_root(tmp_path):
         os.chdir(tmp_path)
         _syscalls.pivot_root(".", ".")
         _syscalls.umount2(".", constants.MNT_DETACH)
-        return os.listdir("/"), _syscalls.getcwd_raw()
+        return os.listdir("/"), os.getcwd()
 
-    assert inside(look) == ([], b"/")
+    assert inside(look) == ([], "/")
 
 
 def test_an_idmapped_mount(tmp_path):
@@ -184,7 +184,7 @@ def test_openat2_stays_in_the_root(tmp_path):
     os.close(root)
 
 
-def test_modes_owners_and_names(tmp_path):
+def test_modes_and_owners(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     at = constants.AT_FDCWD
@@ -192,12 +192,6 @@ def test_modes_owners_and_names(tmp_path):
     _syscalls.fchownat(at, str(file), 12, 4000000000, 0)
     st = _syscalls.statx(at, str(file), 0, kernel_constants.STATX_BASIC_STATS)
     assert (st[1] & 0o7777, st[2], st[3], st[4]) == (0o640, 12, 4000000000, file.stat().st_ino)
-    (tmp_path / "other").write_text("x")
-    _syscalls.renameat2(at, str(file), at, str(tmp_path / "other"), kernel_constants.RENAME_EXCHANGE)
-    assert file.read_text() == "x"
-    fails_with(
-        errno.EEXIST, "renameat2", _syscalls.renameat2, at, str(file), at, str(tmp_path / "other"), kernel_constants.RENAME_NOREPLACE
-    )
     fd = os.open(file, os.O_PATH)
     _syscalls.fchownat(fd, "", 0, 0, constants.AT_EMPTY_PATH)
     os.close(fd)
@@ -218,16 +212,6 @@ def test_close_range():
     fails_with(errno.EINVAL, "close_range", _syscalls.close_range, 2, 1, 0)
 
 
-def test_getcwd_raw_shows_unreachable_directories(tmp_path):
-    def look():
-        fd = os.open("/usr", os.O_RDONLY)
-        os.chroot(tmp_path)
-        os.fchdir(fd)
-        return _syscalls.getcwd_raw()
-
-    assert returns((), look) == b"(unreachable)/usr"
-
-
 def test_landlock(tmp_path):
     try:
         version = _syscalls.landlock_create_ruleset(None, constants.LANDLOCK_CREATE_RULESET_VERSION)
@@ -241,7 +225,7 @@ def test_landlock(tmp_path):
         fd = os.open(tmp_path, os.O_PATH)
         _syscalls.landlock_add_rule(rules, constants.LANDLOCK_RULE_PATH_BENEATH, struct.pack("=Qi", 1 << 2, fd))
         _syscalls.prctl(kernel_constants.PR_SET_NO_NEW_PRIVS, 1)
-        _syscalls.landlock_restrict_self(rules, 0)
+        _syscalls.finish((("LANDLOCK", rules, 0),), -1)
         open(tmp_path / "file").close()
         try:
             open("/etc/passwd").close()
@@ -259,12 +243,11 @@ def test_capabilities():
     assert _syscalls.capget(0) == _syscalls.capget(os.getpid())
 
     def look():
-        _syscalls.capset(1, 3, 1)
+        capset(1, 3, 1)
         return _syscalls.capget(0)
 
     assert returns((), look) == (1, 3, 1)
     fails_with(errno.ESRCH, "capget", _syscalls.capget, 0x7FFFFFFF)
-    fails_with(errno.EPERM, "capset", _syscalls.capset, (1 << 64) - 1, 0, 0)
 
 
 def test_prctl():
@@ -272,7 +255,7 @@ def test_prctl():
         _syscalls.prctl(kernel_constants.PR_SET_NAME, b"other\0")
         kill = kernel_constants.CAP_KILL
         have = _syscalls.capget(0)
-        _syscalls.capset(have[0], have[1], 1 << kill)
+        capset(have[0], have[1], 1 << kill)
         _syscalls.prctl(kernel_constants.PR_CAP_AMBIENT, kernel_constants.PR_CAP_AMBIENT_RAISE, kill)
         return open("/proc/self/comm").read().strip(), _syscalls.prctl(
             kernel_constants.PR_CAP_AMBIENT, kernel_constants.PR_CAP_AMBIENT_IS_SET, kill
@@ -392,9 +375,6 @@ def test_wipe_environ():
 
 
 def test_seccomp_questions():
-    assert _syscalls.seccomp_action_avail(kernel_constants.SECCOMP_RET_ERRNO) is True
-    assert _syscalls.seccomp_action_avail(0x12340000) is False
-    assert len(_syscalls.seccomp_get_notif_sizes()) == 3
     fails_with(errno.EINVAL, "seccomp", _syscalls.seccomp, 99, 0, None)
     with pytest.raises(ValueError):
         _syscalls.seccomp(constants.SECCOMP_SET_MODE_FILTER, 0, b"no program")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pathlib
 import struct
 import subprocess
 import tomllib
@@ -12,11 +13,11 @@ import harness
 from pyrunc.linux import _syscalls
 
 # The functions that other code uses; the help text of each begins with its signature.
-FUNCTIONS = """bpf_prog_attach bpf_prog_detach bpf_prog_get_fd_by_id bpf_prog_load bpf_prog_query capget capset clone3 close_range
-execveat fchmodat2 fchownat finish fsconfig fsmount fsopen fspick fstat fstatat fstatfs get_mempolicy getcwd_raw ioprio_get ioprio_set is_sealed_file json
-join_session_keyring keyctl keyctl_describe landlock_add_rule landlock_create_ruleset landlock_restrict_self mount mount_setattr
-move_mount open_tree openat2 personality pidfd_getfd pivot_root prctl prlimit proc_context renameat2 reset_signals sched_getattr sched_setattr
-sealed_file seccomp seccomp_action_avail seccomp_get_notif_sizes set_mempolicy setdomainname sethostname setns spawn statfs statx umount2 unshare
+FUNCTIONS = """bpf_prog_attach bpf_prog_detach bpf_prog_get_fd_by_id bpf_prog_load bpf_prog_query capget clone3 close_range
+execveat fchmodat2 fchownat finish fsconfig fsmount fsopen fspick fstat fstatat fstatfs get_mempolicy ioprio_get ioprio_set is_sealed_file json
+join_session_keyring keyctl keyctl_describe landlock_add_rule landlock_create_ruleset mount mount_setattr
+move_mount open_tree openat2 personality pidfd_getfd pivot_root prctl prlimit proc_context reset_signals sched_getattr sched_setattr
+sealed_file seccomp set_mempolicy setdomainname sethostname setns spawn statfs statx umount2 unshare
 wipe_environ""".split()
 
 
@@ -28,6 +29,13 @@ def test_every_function_exists_and_documents_its_signature(name):
 def test_nothing_else_is_exported():
     public = [n for n in dir(_syscalls) if not n.startswith("__")]
     assert sorted(public) == sorted([*FUNCTIONS, "OPS", "RECORD_FORMAT", "RECORD_SIZE", "Stat"])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_package_calls_it(name):
+    """A function that only tests call does not belong in the extension."""
+    sources = (harness.ROOT / "runtime/pyrunc").rglob("*.py")
+    assert any("_syscalls.%s(" % name in text or "_syscalls.%s," % name in text for text in map(pathlib.Path.read_text, sources))
 
 
 def test_the_record():
