@@ -253,5 +253,5 @@ def test_a_message_that_ends_within_its_values_is_an_error(bus):
     link = dbus.Connection.__new__(dbus.Connection)
     link.socket, link.data, link.signals, link.owners, link.serial, link.is_bus = ours, bytearray(), [], {}, 0, False
     theirs.sendall(bytes(cut))
-    with ours, theirs, pytest.raises(ValueError, match="does not hold what its signature says"):
+    with ours, theirs, pytest.raises(ValueError, match="does not match its signature"):
         link.call(SYSTEMD, "/x", "org.x.M", "Start", deadline=soon())

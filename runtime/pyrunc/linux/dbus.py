@@ -305,7 +305,7 @@ class Connection:
             try:
                 found = parse(bytes(self.data))
             except (IndexError, StructError, RecursionError):
-                raise ValueError("a message that does not hold what its signature says") from None
+                raise ValueError("a message that does not match its signature") from None
             if found is not None:
                 del self.data[: found[3]]
                 return found[:3]
@@ -337,7 +337,7 @@ class Connection:
                 if kind == ERROR:
                     raise DBusError(found.get(ERROR_NAME, ""), got[0] if got and isinstance(got[0], str) else "")
                 if answer is not None and found.get(SIGNATURE, "") != answer:
-                    raise ValueError("%s answers with %r in place of %r" % (member, found.get(SIGNATURE, ""), answer))
+                    raise ValueError("%s answers with %r instead of %r" % (member, found.get(SIGNATURE, ""), answer))
                 self.owners[destination] = found.get(SENDER)
                 return got
 

@@ -88,6 +88,11 @@ ARM_PRIVATE = 0x000F0000  # ARM has cacheflush, set_tls and others in this range
 
 LOAD, _JA, JUMP_EQUAL, _JGT, _JGE, RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x06
 _LD_NR, _LD_ARCH = (LOAD, 0, 0, 0), (LOAD, 0, 0, 4)
+# For verdict(): the fields of an instruction's code (linux/bpf_common.h), and the other instructions that seccomp(2) accepts.
+_CLASS, _OPERATION, _USES_X, _RETURNED, _RETURNS_A = 0x07, 0xF0, 0x08, 0x18, 0x10
+_ALU, _LD_IMM, _LDX_IMM, _LD_MEM, _LDX_MEM, _ST, _STX, _TAX, _TXA = 0x04, 0x00, 0x01, 0x60, 0x61, 0x02, 0x03, 0x07, 0x87
+_EQ, _GT, _GE = 0x10, 0x20, 0x30  # operations of jumps
+_ADD, _SUB, _OR, _AND, _LSH, _RSH, _XOR = 0x00, 0x10, 0x40, 0x50, 0x60, 0x70, 0xA0  # and of arithmetic
 
 
 def action_name(value: int) -> str:
@@ -200,14 +205,14 @@ def verdict(program: bytes, arch: int, number: int, args: Sequence[int] = (0, 0,
     while pc < len(code):
         op, jt, jf, k = code[pc]
         pc += 1
-        if op & 7 == RET:
-            return machine.a if op & 0x18 == 0x10 else k
-        if op & 7 != _JA:
+        if op & _CLASS == RET:
+            return machine.a if op & _RETURNED == _RETURNS_A else k
+        if op & _CLASS != _JA:
             machine.act(op, k)
         elif op == _JA:
             pc += k
         else:
-            pc += jt if _holds(op, machine.a, machine.x if op & 8 else k) else jf
+            pc += jt if _holds(op, machine.a, machine.x if op & _USES_X else k) else jf
     raise ValueError("the program runs past its end")
 
 
@@ -224,13 +229,13 @@ class _Machine:
 
     def act(self, op: int, k: int) -> None:
         """An instruction that neither jumps nor returns."""
-        if op & 7 == 4:  # ALU
-            self.a = _alu(op & 0xF0, self.a, self.x if op & 8 else k)
+        if op & _CLASS == _ALU:
+            self.a = _alu(op & _OPERATION, self.a, self.x if op & _USES_X else k)
             return
-        if op == 0x02:  # ST
+        if op == _ST:
             self.memory[k] = self.a
             return
-        if op == 0x03:  # STX
+        if op == _STX:
             self.memory[k] = self.x
             return
         self.a, self.x = self._loaded(op, k)
@@ -239,45 +244,45 @@ class _Machine:
         """Accumulator and index after an instruction that sets one of them."""
         if op == LOAD:
             return int.from_bytes(self.data[k : k + 4], self.order), self.x
-        if op == 0x00:  # LD IMM
+        if op == _LD_IMM:
             return k, self.x
-        if op == 0x01:  # LDX IMM
+        if op == _LDX_IMM:
             return self.a, k
-        if op == 0x60:  # LD MEM
+        if op == _LD_MEM:
             return self.memory[k], self.x
-        if op == 0x61:  # LDX MEM
+        if op == _LDX_MEM:
             return self.a, self.memory[k]
-        if op == 0x07:  # TAX
+        if op == _TAX:
             return self.a, self.a
-        if op == 0x87:  # TXA
+        if op == _TXA:
             return self.x, self.x
         raise ValueError("instruction 0x%02x is not allowed in a filter" % op)
 
 
 def _holds(op: int, a: int, b: int) -> bool:
-    test = op & 0xF0
-    if test == 0x10:
+    test = op & _OPERATION
+    if test == _EQ:
         return a == b
-    if test == 0x20:
+    if test == _GT:
         return a > b
-    if test == 0x30:
+    if test == _GE:
         return a >= b
     return a & b != 0
 
 
 def _alu(op: int, a: int, b: int) -> int:
-    if op == 0x50:
+    if op == _AND:
         return a & b
-    if op == 0x40:
+    if op == _OR:
         return a | b
-    if op == 0xA0:
+    if op == _XOR:
         return a ^ b
-    if op == 0x00:
+    if op == _ADD:
         return (a + b) & 0xFFFFFFFF
-    if op == 0x10:
+    if op == _SUB:
         return (a - b) & 0xFFFFFFFF
-    if op == 0x60:
+    if op == _LSH:
         return (a << b) & 0xFFFFFFFF
-    if op == 0x70:
+    if op == _RSH:
         return a >> b
     raise ValueError("arithmetic 0x%02x is not allowed in a filter" % op)

@@ -29,6 +29,7 @@ NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x100, 0x200
 IFLA_IFNAME, IFLA_NET_NS_FD = 3, 28
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
 NLMSGERR_ATTR_MSG = 1
+NLA_TYPE_MASK = 0x3FFF
 IFA_F_PERMANENT = 0x80
 SCOPE_UNIVERSE = 0
 LOOPBACK_INDEX = 1  # in every network namespace
@@ -168,7 +169,7 @@ def parse(data: bytes) -> dict[int, bytes]:
         size, kind = ATTRIBUTE.unpack_from(data, at)
         if size < ATTRIBUTE.size:
             break
-        found[kind & 0x3FFF] = data[at + ATTRIBUTE.size : at + size]
+        found[kind & NLA_TYPE_MASK] = data[at + ATTRIBUTE.size : at + size]
         at += (size + 3) & ~3
     return found
 
