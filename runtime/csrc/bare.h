@@ -4,8 +4,10 @@
 #ifndef PYRUNC_BARE_H
 #define PYRUNC_BARE_H
 
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "numbers.h"
 
@@ -35,6 +37,11 @@ static inline long bare_call(long number, long a, long b, long c, long d, long e
     return x0;
 }
 #endif
+
+static inline long bare_status(const char *path, struct stat *st)
+{
+    return bare_call(SYS_newfstatat, AT_FDCWD, (long)path, (long)st, 0, 0);
+}
 
 static inline size_t bare_length(const char *text)
 {

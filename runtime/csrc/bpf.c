@@ -29,17 +29,12 @@ static long bpf(int command, union bpf_attr *attr)
 }
 
 /* CallError with the verifier's messages as its log. */
-static PyObject *load_failed(const char *log)
+static PyObject *load_failed(int error, const char *log)
 {
-    call_failed("bpf", NULL);
-    PyObject *type, *value, *trace;
-    PyErr_Fetch(&type, &value, &trace);
-    PyErr_NormalizeException(&type, &value, &trace);
     PyObject *lines = *log ? Py_BuildValue("(N)", PyUnicode_DecodeLatin1(log, (Py_ssize_t)strlen(log), NULL)) : NULL;
-    if (lines && value && PyObject_SetAttrString(value, "log", lines))
-        PyErr_Clear();
-    Py_XDECREF(lines);
-    PyErr_Restore(type, value, trace);
+    errno = error;
+    call_failed("bpf", NULL);
+    add_to_error("log", lines);
     return NULL;
 }
 
@@ -67,7 +62,7 @@ static PyObject *py_bpf_prog_load(PyObject *Py_UNUSED(self), PyObject *args)
         attr.log_buf = (uintptr_t)log;
     }
     long fd = bpf(BPF_PROG_LOAD, &attr);
-    PyObject *result = fd < 0 ? load_failed(log) : PyLong_FromLong(fd);
+    PyObject *result = fd < 0 ? load_failed(errno, log) : PyLong_FromLong(fd);
     PyMem_Free(log);
     return result;
 }

@@ -19,8 +19,8 @@ RELINK = """\
 pyrunc, this file, is under the Apache License 2.0; the texts are below. What else is linked into it:
 
 %s
-The C library and libseccomp are under the LGPL. To use a changed version of them: pyrunc's complete sources, with everything that is
-needed for linking, are what this file was built of; `make launcher` links the libseccomp.a and libc.a that the compiler finds, with
+The C library and libseccomp are under the LGPL. To use a changed version of them: this file was built from pyrunc's complete sources,
+which have everything that is needed for linking; `make launcher` links the libseccomp.a and libc.a that the compiler finds, or with
 CC="cc -BDIRECTORY/" those of DIRECTORY. The sources of the versions used here are Debian's source packages named above (apt-get source).
 """
 

@@ -15,11 +15,14 @@
 #include "commands.h"
 
 int early_is_sealed;
-struct stat early_self;
+static struct stat early_self; /* status of SELF; its inode number is 0 if it has not been read */
 
-static long status_of(const char *path, struct stat *st)
+int early_is_us(const char *path)
 {
-    return bare_call(SYS_newfstatat, AT_FDCWD, (long)path, (long)st, 0, 0);
+    struct stat there;
+    if (!early_self.st_ino && bare_status(SELF, &early_self))
+        return 0;
+    return path && !bare_status(path, &there) && early_self.st_dev == there.st_dev && early_self.st_ino == there.st_ino;
 }
 
 /* ---- the command line */
@@ -79,7 +82,7 @@ static int is_complete(const struct stat *self)
 static void must_be_complete(void)
 {
     struct stat opened;
-    if (status_of(early_self_path, &early_self) || is_complete(&early_self)) /* without /proc, which is reported later */
+    if (bare_status(early_self_path, &early_self) || is_complete(&early_self)) /* without /proc, which is reported later */
         return;
     /* qemu's user emulation returns the status of its own file, but opens ours. */
     long fd = bare_call(SYS_openat, AT_FDCWD, (long)early_self_path, O_RDONLY | O_CLOEXEC, 0, 0);
@@ -94,12 +97,6 @@ static void must_be_complete(void)
 
 /* ---- the first start */
 
-static int is_us(const char *path)
-{
-    struct stat there;
-    return !status_of(path, &there) && early_self.st_dev == there.st_dev && early_self.st_ino == there.st_ino;
-}
-
 /* The path that was executed, which the kernel puts after the environment. NULL if it is not absolute, or leads to another file. */
 static char *place(char **environment)
 {
@@ -108,7 +105,7 @@ static char *place(char **environment)
     for (const unsigned long *pair = (unsigned long *)(environment + 1); pair[0] != AT_NULL; pair += 2)
         if (pair[0] == AT_EXECFN) {
             char *path = (char *)pair[1];
-            return path[0] == '/' && is_us(path) ? path : NULL;
+            return path[0] == '/' && early_is_us(path) ? path : NULL;
         }
     return NULL;
 }

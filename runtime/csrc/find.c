@@ -25,7 +25,7 @@ void do_chdir(const struct run *run)
  * descriptor. In that case, the kernel's result begins with "(unreachable)". */
 void do_chdir_again(const struct run *run)
 {
-    static char where[PATHS];
+    static char where[PATH_MAX];
     if (op_state.chdir_error && chdir(run->op->s[0]))
         run_fail(run, DETAIL_NONE, errno, "chdir");
     if (syscall(SYS_getcwd, where, sizeof where) < 0)

@@ -20,8 +20,7 @@
 
 #include "numbers.h"
 
-#define SIGNALS 64     /* 1 to 64, as the kernel counts them */
-#define SIGNAL_BYTES 8 /* sizeof the kernel's sigset_t */
+#define SIGNALS 64 /* 1 to 64, as the kernel counts them */
 
 struct op_state op_state;
 
@@ -53,6 +52,12 @@ static int report_fd(const struct run *run)
 _Noreturn void run_fail(const struct run *run, int detail, int error, const char *call)
 {
     ops_fail(report_fd(run), run->op->code, run->position, detail, error, call);
+}
+
+void run_check(const struct run *run, long result, const char *call)
+{
+    if (result < 0)
+        run_fail(run, DETAIL_NONE, errno, call);
 }
 
 void run_say(const struct run *run, char kind, int extra)
@@ -95,13 +100,11 @@ static void do_signals(const struct run *run)
 {
     static const int deadly[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM};
     struct sigaction action;
-    if (signals_reset())
-        run_fail(run, DETAIL_NONE, errno, "rt_sigaction");
+    run_check(run, signals_reset(), "rt_sigaction");
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
     for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++)
-        if (sigaction(deadly[i], &action, NULL))
-            run_fail(run, DETAIL_NONE, errno, "rt_sigaction");
+        run_check(run, sigaction(deadly[i], &action, NULL), "rt_sigaction");
 }
 
 static void append(char *line, size_t size, const char *text, int lower)
@@ -124,7 +127,7 @@ static const char *error_text(int error)
 
 static _Noreturn void do_exec(const struct run *run)
 {
-    static char line[PATHS + 128]; /* the path and the words around it */
+    static char line[PATH_MAX + 128]; /* the path and the words around it */
     const char *path = op_state.found[0] ? op_state.found : run->op->v[0][0];
     execve(path, run->op->v[0], run->op->v[1]);
     int error = errno;
@@ -143,8 +146,7 @@ static _Noreturn void do_exec(const struct run *run)
 
 static void do_pdeathsig(const struct run *run)
 {
-    if (prctl(PR_SET_PDEATHSIG, run->op->n[0], 0, 0, 0))
-        run_fail(run, DETAIL_NONE, errno, "prctl");
+    run_check(run, prctl(PR_SET_PDEATHSIG, run->op->n[0], 0, 0, 0), "prctl");
     if (run->op->n[1] && getppid() != run->op->n[1]) /* died before the signal was armed */
         run_fail(run, DETAIL_ORPHAN, ESRCH, "getppid");
 }
@@ -169,17 +171,14 @@ static void do_write(const struct run *run)
 
 static void do_chroot(const struct run *run)
 {
-    if (fchdir((int)run->op->n[0]))
-        run_fail(run, DETAIL_NONE, errno, "fchdir");
-    if (chroot("."))
-        run_fail(run, DETAIL_NONE, errno, "chroot");
+    run_check(run, fchdir((int)run->op->n[0]), "fchdir");
+    run_check(run, chroot("."), "chroot");
     close((int)run->op->n[0]);
 }
 
 static void do_session(const struct run *run)
 {
-    if (setsid() < 0)
-        run_fail(run, DETAIL_NONE, errno, "setsid");
+    run_check(run, setsid(), "setsid");
     if (run->op->n[0] >= 0 && ioctl((int)run->op->n[0], TIOCSCTTY, 0))
         run_fail(run, DETAIL_NONE, errno, "ioctl");
 }
@@ -216,14 +215,7 @@ static void do_stdio(const struct run *run)
 static void do_prune(const struct run *run)
 {
     const int also[] = {op_state.status_gone ? -1 : run->status_fd, run->result_fd};
-    if (ops_close_others(run->plan, (size_t)run->position, also, 2))
-        run_fail(run, DETAIL_NONE, errno, "close_range");
-}
-
-static void check(const struct run *run, long result, const char *call)
-{
-    if (result < 0)
-        run_fail(run, DETAIL_NONE, errno, call);
+    run_check(run, ops_close_others(run->plan, (size_t)run->position, also, 2), "close_range");
 }
 
 static void one(struct run *run)
@@ -234,7 +226,7 @@ static void one(struct run *run)
     case OP_BOUND: do_bound(run); break;
     case OP_IDS: do_ids(run); break;
     case OP_CAPS: do_caps(run); break;
-    case OP_NNP: check(run, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl"); break;
+    case OP_NNP: run_check(run, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl"); break;
     case OP_UMASK: umask((mode_t)op->n[0]); break;
     case OP_PDEATHSIG: do_pdeathsig(run); break;
     case OP_CHDIR: do_chdir(run); break;
@@ -243,7 +235,7 @@ static void one(struct run *run)
     case OP_SIGNALS: do_signals(run); break;
     case OP_RESET:
         if (!(op_state.denied & DENIED_SIGNALS))
-            check(run, signals_reset(), "rt_sigaction");
+            run_check(run, signals_reset(), "rt_sigaction");
         break;
     case OP_READY:
         run_say(run, 'R', 0);
@@ -252,7 +244,7 @@ static void one(struct run *run)
         op_state.status_gone = 1;
         break;
     case OP_WAIT: run_await((int)op->n[0]); break;
-    case OP_CLOSE: check(run, ops_mark_others(op), "close_range"); break;
+    case OP_CLOSE: run_check(run, ops_mark_others(op), "close_range"); break;
     case OP_EXEC:
         load_postponed(run);
         do_exec(run);
@@ -261,11 +253,11 @@ static void one(struct run *run)
         run_await(run->status_fd);
         break;
     case OP_WRITE: do_write(run); break;
-    case OP_KEYRING: check(run, syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, op->s[0], 0, 0, 0), "keyctl"); break;
-    case OP_PERSONALITY: check(run, syscall(SYS_personality, op->n[0]), "personality"); break;
-    case OP_MEMPOLICY: check(run, syscall(SYS_set_mempolicy, op->n[0], op->len[0] ? op->s[0] : NULL, op->n[1]), "set_mempolicy"); break;
+    case OP_KEYRING: run_check(run, syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, op->s[0], 0, 0, 0), "keyctl"); break;
+    case OP_PERSONALITY: run_check(run, syscall(SYS_personality, op->n[0]), "personality"); break;
+    case OP_MEMPOLICY: run_check(run, syscall(SYS_set_mempolicy, op->n[0], op->len[0] ? op->s[0] : NULL, op->n[1]), "set_mempolicy"); break;
     case OP_SESSION: do_session(run); break;
-    case OP_SETNS: check(run, syscall(SYS_setns, op->n[0], op->n[1]), "setns"); break;
+    case OP_SETNS: run_check(run, syscall(SYS_setns, op->n[0], op->n[1]), "setns"); break;
     case OP_STDIO: do_stdio(run); break;
     case OP_PRUNE: do_prune(run); break;
     case OP_FORGET:
@@ -273,7 +265,7 @@ static void one(struct run *run)
         ops_snapshot(MADV_DONTNEED);
         break;
     case OP_LANDLOCK:
-        check(run, syscall(SYS_landlock_restrict_self, op->n[0], op->n[1]), "landlock_restrict_self");
+        run_check(run, syscall(SYS_landlock_restrict_self, op->n[0], op->n[1]), "landlock_restrict_self");
         close((int)op->n[0]);
         break;
     case OP_CHROOT: do_chroot(run); break;

@@ -48,7 +48,7 @@ static inline int put(struct text *out, const char *data, size_t size)
 
 #define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-/* Whether eight bytes can be written as they are: no control character, no `"`, no `\`. No for some that could, after one that can't. */
+/* Whether eight bytes can be written unchanged: no control character, no `"`, no `\`. May also be 0 for other bytes that follow one of these. */
 static inline int is_plain_word(uint64_t word)
 {
     uint64_t quote = word ^ EACH('"'), slash = word ^ EACH('\\');

@@ -11,6 +11,7 @@
 #include <Python.h>
 
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,7 +20,6 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "sealing.h"
@@ -61,7 +61,7 @@ static void fix_standard(void)
 
 static char *absolute(const char *folder, size_t size, const char *name)
 {
-    static char cwd[4096];
+    static char cwd[PATH_MAX];
     char *path;
     if (folder && (size == 0 || folder[0] != '/'))
         folder = NULL; /* an empty or relative element of PATH is ignored; the kernel's path is used then */
@@ -74,21 +74,13 @@ static char *absolute(const char *folder, size_t size, const char *name)
     return asprintf(&path, "%s/%s", cwd, name) < 0 ? NULL : path;
 }
 
-static int is_us(const char *path)
-{
-    struct stat there;
-    if (!early_self.st_ino && stat(SELF, &early_self))
-        return 0;
-    return path && !stat(path, &there) && early_self.st_dev == there.st_dev && early_self.st_ino == there.st_ino;
-}
-
 static char *search(const char *name)
 {
     const char *path = getenv("PATH");
     while (path && *path) {
         size_t n = strcspn(path, ":");
         char *candidate = absolute(path, n, name);
-        if (is_us(candidate))
+        if (early_is_us(candidate))
             return candidate;
         free(candidate);
         path += n + (path[n] == ':');
@@ -100,17 +92,17 @@ static char *search(const char *name)
  * kernel's path does not lead here: for a sealed copy, which we executed ourselves with the path that we had found. */
 static char *where(const char *name)
 {
-    static char real[4096];
+    static char real[PATH_MAX];
     const char *executed = (const char *)getauxval(AT_EXECFN);
     char *first = executed && *executed ? absolute(NULL, 0, executed) : NULL;
-    if (is_us(first))
+    if (early_is_us(first))
         return first;
     char *found = name && strchr(name, '/') ? absolute(NULL, 0, name) : name ? search(name) : NULL;
-    if (is_us(found))
+    if (early_is_us(found))
         return found;
     ssize_t n = readlink(SELF, real, sizeof real - 1);
     real[n > 0 ? n : 0] = 0;
-    if (is_us(real))
+    if (early_is_us(real))
         return real;
     return found ? found : real;
 }

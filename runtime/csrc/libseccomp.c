@@ -13,17 +13,11 @@
 #define ARGS_MAX 6 /* of a system call */
 
 /* An OSError from libseccomp's negative result, with .call and .at, the index of the architecture or rule that caused it. */
-static void *refused(int answer, const char *call, Py_ssize_t at)
+static PyObject *refused(int answer, const char *call, Py_ssize_t at)
 {
-    PyObject *type, *error, *trace, *index = PyLong_FromSsize_t(at);
     errno = -answer;
     call_failed(call, NULL);
-    PyErr_Fetch(&type, &error, &trace);
-    PyErr_NormalizeException(&type, &error, &trace);
-    if (index && error)
-        PyObject_SetAttrString(error, "at", index);
-    Py_XDECREF(index);
-    PyErr_Restore(type, error, trace);
+    add_to_error("at", PyLong_FromSsize_t(at));
     return NULL;
 }
 

@@ -14,8 +14,9 @@ static const struct {
 #undef OP_ROW
 };
 
-#define UNIT 16     /* alignment, as malloc's */
-#define BLOCK 65536 /* one is enough for nearly all plans */
+#define UNIT 16       /* alignment, as malloc's */
+#define BLOCK 65536   /* one is enough for nearly all plans */
+#define INSTRUCTION 8 /* bytes of a struct sock_filter */
 
 void *plan_alloc(struct plan *plan, size_t size)
 {
@@ -162,9 +163,9 @@ static int are_descriptors(const int *fds, size_t size)
 
 static const char *check_op(const struct op *op)
 {
-    if (op->code == OP_FILTER && (op->len[0] % 8 || op->len[0] == 0 || op->len[0] / 8 > 0xffff))
+    if (op->code == OP_FILTER && (op->len[0] % INSTRUCTION || op->len[0] == 0 || op->len[0] / INSTRUCTION > UINT16_MAX))
         return "FILTER: not a BPF program";
-    if (op->code == OP_IDS && op->len[0] % 4)
+    if (op->code == OP_IDS && op->len[0] % sizeof(uint32_t))
         return "IDS: groups are an array of uint32";
     if (op->code == OP_IDS && (op->n[0] < 0 || op->n[0] > UINT32_MAX || op->n[1] < 0 || op->n[1] > UINT32_MAX))
         return "IDS: not an id";

@@ -4,6 +4,7 @@
 #ifndef PYRUNC_OPS_H
 #define PYRUNC_OPS_H
 
+#include <linux/limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -97,6 +98,7 @@ size_t ops_find(const struct plan *plan, enum op_code code); /* plan->count if t
 
 _Noreturn void ops_fail(int fd, int op, int position, int detail, int error, const char *call);
 void ops_send(int fd, const struct record *record);
+#define SIGNAL_BYTES 8 /* sizeof the kernel's sigset_t */
 int signals_reset(void);
 
 /* Closes all descriptors above stdio, except those that the plan's CLOSE keeps, those in `also` (-1: none) and those that the operations
@@ -154,7 +156,7 @@ long filter_load(const struct op *op, unsigned denied, const char **call);
 
 /* What operations store for later ones. It has separate pages, which are the only variables that operations need (clear.c). */
 extern struct op_state {
-    char found[4096];           /* the path from FIND, or empty */
+    char found[PATH_MAX];       /* the path from FIND, or empty */
     struct caps caps;           /* the sets that CAPS was given */
     const struct op *postponed; /* a FILTER that is loaded right before EXEC, or at the end */
     unsigned denied;            /* DENIED_* of the loaded filters */

@@ -33,24 +33,24 @@
 #define NOBODY 65534
 #define SECONDS 30 /* limit for a process that hostile processes may stop */
 
-struct asked {
+struct request {
     struct hidden hidden;
     int pid_ns, socket;
 };
 
 /* The message: 0 and the descriptor, or an errno and the name of the call. */
-struct said {
+struct reply {
     int32_t error;
     char call[16];
 };
 
 static _Noreturn void give_up(int socket, const char *call)
 {
-    struct said said = {.error = errno};
-    for (size_t i = 0; call[i] && i < sizeof said.call - 1; i++)
-        said.call[i] = call[i];
-    ssize_t n = write(socket, &said, sizeof said);
-    _exit(n == (ssize_t)sizeof said ? 1 : 2);
+    struct reply reply = {.error = errno};
+    for (size_t i = 0; call[i] && i < sizeof reply.call - 1; i++)
+        reply.call[i] = call[i];
+    ssize_t n = write(socket, &reply, sizeof reply);
+    _exit(n == (ssize_t)sizeof reply ? 1 : 2);
 }
 
 static void must(long result, int socket, const char *call)
@@ -112,12 +112,12 @@ static void keep_only(int socket)
 
 static _Noreturn void open_and_send(int socket)
 {
-    struct said said = {0};
+    struct reply reply = {0};
     union {
         struct cmsghdr head;
         char space[CMSG_SPACE(sizeof(int))];
     } control = {0};
-    struct iovec part = {&said, sizeof said};
+    struct iovec part = {&reply, sizeof reply};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     must(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), socket, "prctl");
     int fd = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
@@ -129,10 +129,10 @@ static _Noreturn void open_and_send(int socket)
 
 static void outside(const void *data)
 {
-    const struct asked *asked = data;
-    int socket = asked->socket, pid_ns = asked->pid_ns;
+    const struct request *request = data;
+    int socket = request->socket, pid_ns = request->pid_ns;
     struct clone3_args clone = {.exit_signal = SIGCHLD};
-    clear_memory(&asked->hidden);
+    clear_memory(&request->hidden);
     must(syscall(SYS_setns, pid_ns, CLONE_NEWPID), socket, "setns");
     leave_keyring(socket);
     enter_empty_root(socket);
@@ -148,58 +148,58 @@ static void outside(const void *data)
     _exit(0);
 }
 
-static int received(int socket, struct said *said)
+static int received(int socket, struct reply *reply)
 {
     union {
         struct cmsghdr head;
         char space[CMSG_SPACE(sizeof(int))];
     } control = {0};
-    struct iovec part = {said, sizeof *said};
+    struct iovec part = {reply, sizeof *reply};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int))}; /* CMSG_SPACE has room for two */
     ssize_t n;
     do
         n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
-    struct cmsghdr *head = n == (ssize_t)sizeof *said ? CMSG_FIRSTHDR(&message) : NULL;
-    if (n != (ssize_t)sizeof *said) { /* it was killed or stopped */
-        *said = (struct said){.error = n < 0 ? ETIMEDOUT : ESRCH, .call = "fsopen"};
+    struct cmsghdr *head = n == (ssize_t)sizeof *reply ? CMSG_FIRSTHDR(&message) : NULL;
+    if (n != (ssize_t)sizeof *reply) { /* it was killed or stopped */
+        *reply = (struct reply){.error = n < 0 ? ETIMEDOUT : ESRCH, .call = "fsopen"};
         return -1;
     }
-    said->call[sizeof said->call - 1] = 0;
+    reply->call[sizeof reply->call - 1] = 0;
     if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof(int)))
         return *(int *)(void *)CMSG_DATA(head);
-    if (!said->error)
-        said->error = EPROTO;
+    if (!reply->error)
+        reply->error = EPROTO;
     return -1;
 }
 
 static PyObject *py_proc_context(PyObject *Py_UNUSED(self), PyObject *args)
 {
     int ends[2];
-    struct asked asked = {0};
+    struct request request = {0};
     struct clone3_args clone = {.exit_signal = SIGCHLD};
-    struct said said = {0};
+    struct reply reply = {0};
     const struct timeval limit = {.tv_sec = SECONDS};
-    if (!PyArg_ParseTuple(args, "i:proc_context", &asked.pid_ns))
+    if (!PyArg_ParseTuple(args, "i:proc_context", &request.pid_ns))
         return NULL;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         return call_failed("socketpair", NULL);
-    asked.socket = ends[1];
+    request.socket = ends[1];
     (void)setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     int fd = -1;
     long pid = -1;
     const char *failed = "clone3";
-    if (hide_memory(&asked.hidden, MADV_WIPEONFORK))
+    if (hide_memory(&request.hidden, MADV_WIPEONFORK))
         failed = "read /proc/self/maps";
     else
-        pid = clone_child(&clone, outside, &asked);
+        pid = clone_child(&clone, outside, &request);
     int error = errno;
-    hide_memory(&asked.hidden, MADV_KEEPONFORK);
+    hide_memory(&request.hidden, MADV_KEEPONFORK);
     close(ends[1]);
     if (pid > 0) {
-        fd = received(ends[0], &said);
-        failed = said.call[0] ? said.call : "fsopen";
-        error = said.error;
+        fd = received(ends[0], &reply);
+        failed = reply.call[0] ? reply.call : "fsopen";
+        error = reply.error;
         char more;
         if (fd < 0 || recv(ends[0], &more, 1, 0) != 0) /* no end of file, since one of the two still runs */
             kill((pid_t)pid, SIGKILL);

@@ -99,22 +99,18 @@ void do_ids(const struct run *run)
 {
     uint32_t uid = (uint32_t)run->op->n[0], gid = (uint32_t)run->op->n[1], r, e, s;
     const char *groups = run->op->s[0];
-    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
-        run_fail(run, DETAIL_NONE, errno, "prctl");
+    run_check(run, prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), "prctl");
     if (groups && syscall(SYS_setgroups, run->op->len[0] / 4, groups))
         run_fail(run, DETAIL_NONE, errno, "setgroups");
-    if (syscall(SYS_setresgid, gid, gid, gid))
-        run_fail(run, DETAIL_NONE, errno, "setresgid");
-    if (syscall(SYS_setresuid, uid, uid, uid))
-        run_fail(run, DETAIL_NONE, errno, "setresuid");
+    run_check(run, syscall(SYS_setresgid, gid, gid, gid), "setresgid");
+    run_check(run, syscall(SYS_setresuid, uid, uid, uid), "setresuid");
     /* To the kernel, 4294967295 means "do not change": the call succeeds and the process remains root. */
     if (syscall(SYS_getresgid, &r, &e, &s) || r != gid || e != gid || s != gid)
         run_fail(run, DETAIL_VERIFY, EINVAL, "setresgid");
     if (syscall(SYS_getresuid, &r, &e, &s) || r != uid || e != uid || s != uid)
         run_fail(run, DETAIL_VERIFY, EINVAL, "setresuid");
     /* Changing the ids has applied fs.suid_dumpable; nobody may trace this process until execve. */
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
-        run_fail(run, DETAIL_NONE, errno, "prctl");
+    run_check(run, prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl");
 }
 
 void do_caps(const struct run *run)
@@ -125,22 +121,18 @@ void do_caps(const struct run *run)
     now.low.permitted = (uint32_t)want[1], now.high.permitted = (uint32_t)((uint64_t)want[1] >> 32);
     now.low.inheritable = (uint32_t)want[2], now.high.inheritable = (uint32_t)((uint64_t)want[2] >> 32);
     op_state.caps = now;
-    if (caps_read(&had))
-        run_fail(run, DETAIL_NONE, errno, "capget");
+    run_check(run, caps_read(&had), "capget");
     if (filter_needs_admin(run->plan, (size_t)run->position) && had.low.permitted & ADMIN_BIT) {
         op_state.admin_kept = !(now.low.permitted & ADMIN_BIT && now.low.effective & ADMIN_BIT);
         now.low.permitted |= ADMIN_BIT;
     }
-    if (caps_write(&now))
-        run_fail(run, DETAIL_NONE, errno, "capset");
-    if (caps_read(&got))
-        run_fail(run, DETAIL_NONE, errno, "capget");
+    run_check(run, caps_write(&now), "capset");
+    run_check(run, caps_read(&got), "capget");
     const uint32_t *more = (const uint32_t *)&got, *asked = (const uint32_t *)&now;
     for (size_t i = 0; i < sizeof got / sizeof *more; i++)
         if (more[i] & ~asked[i])
             run_fail(run, DETAIL_VERIFY, EPERM, "capset");
-    if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0))
-        run_fail(run, DETAIL_NONE, errno, "prctl");
+    run_check(run, prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0), "prctl");
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)
         run_fail(run, DETAIL_NONE, errno, "prctl");
     for (int cap = 0; cap <= LAST_CAP; cap++)

@@ -4,8 +4,6 @@
 
 #include "ops.h"
 
-#define PATHS 4096 /* bytes of the longest path, PATH_MAX */
-
 struct run {
     const struct plan *plan;
     int status_fd, result_fd;
@@ -15,6 +13,9 @@ struct run {
 
 /* Reports that the operation has failed, on the descriptor that is still open, and exits. */
 _Noreturn void run_fail(const struct run *run, int detail, int error, const char *call);
+
+/* The same if the result of a call is negative, with its errno. */
+void run_check(const struct run *run, long result, const char *call);
 
 /* Sends a record without an error to the host side. */
 void run_say(const struct run *run, char kind, int extra);

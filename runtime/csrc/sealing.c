@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/limits.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <sys/stat.h>
@@ -13,7 +14,6 @@
 
 #include "bare.h"
 
-#define PATH_SIZE 4096
 #define LINK_SIZE 32          /* "/proc/self/fd/" and a number */
 #define CHUNK (1 << 30)       /* one sendfile(2) copies 2 GiB at most */
 #define LOW_BITS 0xffffffffUL /* overlayfs with xino puts the number of the layer into the upper bits of an inode number */
@@ -35,16 +35,11 @@ static void close_file(long fd)
     bare_call(SYS_close, fd, 0, 0, 0, 0);
 }
 
-static long status_of(const char *path, struct stat *st)
-{
-    return bare_call(SYS_newfstatat, AT_FDCWD, (long)path, (long)st, 0, 0);
-}
-
 /* Reads the text of a link, terminated by a zero. Returns its length or a negative errno. */
 static long read_link(const char *path, char *out)
 {
-    long n = bare_call(SYS_readlinkat, AT_FDCWD, (long)path, (long)out, PATH_SIZE - 1, 0);
-    if (n >= PATH_SIZE - 1)
+    long n = bare_call(SYS_readlinkat, AT_FDCWD, (long)path, (long)out, PATH_MAX - 1, 0);
+    if (n >= PATH_MAX - 1)
         return -ENAMETOOLONG;
     if (n >= 0)
         out[n] = 0;
@@ -67,12 +62,12 @@ static void link_of(char *out, int fd)
 /* Whether the path that the kernel shows for the file leads to it. It does not for a file in a detached mount. */
 static int has_path(int fd)
 {
-    char link[LINK_SIZE], path[PATH_SIZE];
+    char link[LINK_SIZE], path[PATH_MAX];
     struct stat here, there;
     link_of(link, fd);
     if (read_link(link, path) <= 0 || bare_call(SYS_fstat, fd, (long)&here, 0, 0, 0))
         return 1;
-    return !status_of(path, &there) && here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+    return !bare_status(path, &there) && here.st_dev == there.st_dev && here.st_ino == there.st_ino;
 }
 
 int sealing_is_safe(int fd)
@@ -119,7 +114,7 @@ static long layers(char *out, const char *folder)
     static const char *const others[] = {"/usr/lib", "/etc", "/var", "/run"};
     size_t at = 0;
     for (const char *c = folder; *c; c++) {
-        if (at + LINK_SIZE >= PATH_SIZE)
+        if (at + LINK_SIZE >= PATH_MAX)
             return -ENAMETOOLONG;
         if (*c == ':' || *c == '\\')
             out[at++] = '\\';
@@ -129,7 +124,7 @@ static long layers(char *out, const char *folder)
         if (is_above(others[i], folder) || is_above(folder, others[i]))
             continue;
         out[at++] = ':';
-        bare_append(out, at, PATH_SIZE, others[i]);
+        bare_append(out, at, PATH_MAX, others[i]);
         return 0;
     }
     return -EINVAL;
@@ -137,7 +132,7 @@ static long layers(char *out, const char *folder)
 
 static long overlay_mount(const char *folder, const char **call)
 {
-    char lower[PATH_SIZE];
+    char lower[PATH_MAX];
     *call = "fsopen";
     long error = layers(lower, folder);
     if (error)
@@ -162,7 +157,7 @@ static long overlay_mount(const char *folder, const char **call)
 static int is_the_running_one(int fd)
 {
     struct stat sealed, running;
-    if (bare_call(SYS_fstat, fd, (long)&sealed, 0, 0, 0) || status_of(SELF, &running))
+    if (bare_call(SYS_fstat, fd, (long)&sealed, 0, 0, 0) || bare_status(SELF, &running))
         return 0;
     return sealed.st_size == running.st_size && sealed.st_mode == running.st_mode && sealed.st_uid == running.st_uid &&
            ((sealed.st_ino ^ running.st_ino) & LOW_BITS) == 0 && sealed.st_ctim.tv_sec == running.st_ctim.tv_sec &&
@@ -171,7 +166,7 @@ static int is_the_running_one(int fd)
 
 static long from_overlay(const char **call)
 {
-    char path[PATH_SIZE];
+    char path[PATH_MAX];
     *call = "readlinkat";
     long n = read_link(SELF, path);
     if (n <= 0)

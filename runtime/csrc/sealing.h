@@ -33,7 +33,8 @@ const char *command_of(int argc, char **argv);
 /* early.c: whether a command (or NULL) runs sealed. */
 int is_sealed_command(const char *command);
 extern int early_is_sealed; /* the command runs sealed, and this process was sealed when it began */
-struct stat;
-extern struct stat early_self; /* status of SELF; its inode number is 0 if it has not been read */
+
+/* early.c: whether a path (or NULL) leads to the running executable. */
+int early_is_us(const char *path);
 
 #endif

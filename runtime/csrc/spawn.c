@@ -38,9 +38,8 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#define SIGNAL_BYTES 8       /* sizeof the kernel's sigset_t */
 #define TICK_MS 1000
-#define MAPS_SIZE (1 << 18)  /* bytes of /proc/self/maps; ours is 4 KiB, that of a program with many libraries 100 KiB */
+#define MAPS_SIZE (1 << 18) /* bytes of /proc/self/maps; ours is 4 KiB, that of a program with many libraries 100 KiB */
 
 struct spawn {
     int cgroup_fd, status_fd, result_fd, pipe_fd;
@@ -188,15 +187,8 @@ static PyObject *child_failed(const struct record *record)
 {
     errno = record->error;
     call_failed(record->call, NULL);
-    PyObject *type, *value, *trace;
-    PyErr_Fetch(&type, &value, &trace);
-    PyErr_NormalizeException(&type, &value, &trace);
-    PyObject *op = PyLong_FromLong(record->op), *detail = PyLong_FromLong(record->detail);
-    if (!value || !op || !detail || PyObject_SetAttrString(value, "op", op) || PyObject_SetAttrString(value, "detail", detail))
-        PyErr_Clear();
-    Py_XDECREF(op);
-    Py_XDECREF(detail);
-    PyErr_Restore(type, value, trace);
+    add_to_error("op", PyLong_FromLong(record->op));
+    add_to_error("detail", PyLong_FromLong(record->detail));
     return NULL;
 }
 

@@ -26,6 +26,17 @@ PyObject *call_failed(const char *call, PyObject *path)
     return NULL;
 }
 
+void add_to_error(const char *name, PyObject *value)
+{
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
+    if (value && error && PyObject_SetAttrString(error, name, value))
+        PyErr_Clear();
+    Py_XDECREF(value);
+    PyErr_Restore(type, error, trace);
+}
+
 PyObject *done(long result, const char *call, PyObject *path)
 {
     if (result < 0)

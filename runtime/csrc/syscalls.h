@@ -29,6 +29,9 @@ PyAPI_FUNC(PyObject *) _Py_BuildValue_SizeT(const char *, ...);
 /* Raises errors.CallError(errno, text, path, call); returns NULL. errno must still be the call's. */
 PyObject *call_failed(const char *call, PyObject *path);
 
+/* Sets an attribute of the error that is being raised. Takes the reference to `value`; NULL is ignored. */
+void add_to_error(const char *name, PyObject *value);
+
 /* None, or `result` as an int; CallError if it is negative. `path` (may be NULL) is named in the error. */
 PyObject *done(long result, const char *call, PyObject *path);
 PyObject *done_int(long result, const char *call, PyObject *path);

@@ -9,7 +9,13 @@ from pyrunc import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from os import stat_result
+    from typing import Protocol
+
+    class Inode(Protocol):
+        @property
+        def st_ino(self) -> int: ...
+        @property
+        def st_dev(self) -> int: ...
 
 
 def fsencode(name: str | bytes) -> bytes:
@@ -36,7 +42,7 @@ def is_directory(mode: int) -> bool:
     return mode & S_IFMT == S_IFDIR
 
 
-def is_same(one: stat_result, other: stat_result) -> bool:
+def is_same(one: Inode, other: Inode) -> bool:
     """Whether two results of stat(2) are of the same file (inode(7): device and inode)."""
     return one.st_ino == other.st_ino and one.st_dev == other.st_dev
 
