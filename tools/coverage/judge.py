@@ -25,7 +25,7 @@ from typing import BinaryIO, NamedTuple
 
 import pytest
 import tree
-from mutations import FINISH, ORDER, Mutation
+from mutations import C_FILES, ORDER, Mutation
 
 import harness
 
@@ -138,11 +138,11 @@ class Judge:
 
     def place(self, mutation: Mutation, changed: str) -> tuple[Path, bytes] | None:
         """Applies the mutant to the copy. Returns what to restore, or None if the result is not a valid program."""
-        if mutation.path == FINISH:
+        if mutation.path in C_FILES:
             target = WORK / "runtime/pyrunc/linux/_syscalls.abi3.so"
             before = target.read_bytes()
             try:
-                tree.extension(WORK, False, (FINISH, changed))
+                tree.extension(WORK, False, (mutation.path, changed))
             except subprocess.CalledProcessError:
                 self.write(target, before)
                 return None
@@ -225,12 +225,12 @@ class Judge:
 
 
 def source_of(mutation: Mutation) -> Path:
-    return tree.ROOT / "runtime" / (mutation.path if mutation.path != FINISH else "csrc/" + FINISH)
+    return tree.ROOT / "runtime" / ("csrc/" if mutation.path in C_FILES else "") / mutation.path
 
 
 def new_codes(mutation: Mutation, text: str, changed: str) -> dict[tuple[str, int], CodeType]:
     """{(qualified name, first line): code} of the functions that a mutant changes; empty if they cannot be exchanged in memory."""
-    if mutation.path in (ORDER, FINISH):
+    if mutation.path in (ORDER, *C_FILES):
         return {}
     path = str(WORK / "runtime" / mutation.path)
     before, after = (functions(compile(source, path, "exec", dont_inherit=True)) for source in (text, changed))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`make mutants`: changes one thing in parts/, cgroup/, linux/, the rows of engine/order.py or finish.c, and runs the tests that have
+"""`make mutants`: changes one thing in parts/, cgroup/, linux/, the rows of engine/order.py, finish.c or rights.c, and runs the tests that have
 reached that place, to see whether they notice.
 
     mutants.py [--count N] [--seed S] [--out FILE]     a random sample of N mutants (default: 200)
@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import mutations
 import tree
 from layout import Layout
-from mutations import FINISH, ORDER, Mutation
+from mutations import C_FILES, ORDER, Mutation
 
 import run
 
@@ -79,14 +79,15 @@ def all_mutations() -> list[Mutation]:
             if path.name not in ("constants.py", "table.py"):  # tables, which separate tests compare with their sources
                 found += mutations.of_python(str(path.relative_to(top)), path.read_text())
     found += mutations.of_rows(ORDER, (top / ORDER).read_text())
-    found += mutations.of_c(FINISH, (top / "csrc" / FINISH).read_text())
+    for name in C_FILES:
+        found += mutations.of_c(name, (top / "csrc" / name).read_text())
     return found
 
 
 def is_same(name: str, folder: Path) -> bool:
     """Whether a source is unchanged since the recording; otherwise line numbers differ."""
     recorded, source = folder / "runtime" / name, tree.ROOT / "runtime" / name
-    return name == FINISH or (recorded.exists() and recorded.read_bytes() == source.read_bytes())
+    return name in C_FILES or (recorded.exists() and recorded.read_bytes() == source.read_bytes())
 
 
 class Reached:
@@ -99,10 +100,10 @@ class Reached:
 
     def places(self, mutation: Mutation) -> list[int]:
         """The positions in the map (for C: in the map of blocks), one of which a test must have reached."""
-        if mutation.path == FINISH:
-            before = [line for source, line in self.blocks.values() if source == FINISH and line <= mutation.line]
+        if mutation.path in C_FILES:
+            before = [line for source, line in self.blocks.values() if source == mutation.path and line <= mutation.line]
             nearest = max(before, default=0)
-            return [at for at, (source, line) in self.blocks.items() if source == FINISH and line == nearest]
+            return [at for at, (source, line) in self.blocks.items() if source == mutation.path and line == nearest]
         if mutation.path == ORDER:
             return self.of_row(mutation)
         executable = self.layout.executable[mutation.path]
@@ -136,7 +137,7 @@ class Reached:
         for name, one in self.tests.items():
             lines, blocks = zlib.decompress(one.lines), zlib.decompress(one.blocks)
             for tests, mutation, ats in zip(reaching, sample, places, strict=True):
-                data = blocks if mutation.path == FINISH else lines
+                data = blocks if mutation.path in C_FILES else lines
                 if any(data[at] for at in ats):
                     tests.append(name)
         return [self.sorted(mutation, tests) for mutation, tests in zip(sample, reaching, strict=True)]

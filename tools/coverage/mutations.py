@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-ORDER, FINISH = "pyrunc/engine/order.py", "finish.c"
+ORDER = "pyrunc/engine/order.py"
+C_FILES = ("finish.c", "rights.c")  # what init runs after the last Python
 
 
 class Mutation(NamedTuple):
