@@ -2,7 +2,7 @@
 
 ROOT/ID/ (0700) holds state.json (what state, kill and delete need), plan.json (what was decided; exec, update and delete read it),
 config.json (the normalised config), exec.fifo and result (the fifos for start). state.json is a log whose last complete line is valid: a create
-writes it six times, and writing a new file each time (temporary file, rename) costs far more than a line, especially if --root is on a
+writes it several times, and writing a new file each time (temporary file, rename) costs far more than a line, especially if --root is on a
 disk. Other files are replaced by rename, so a reader never sees an incomplete file; readers take no lock. Files are not fsynced: a state
 directory is only valid until the next boot (it contains the boot id), and a killed process loses nothing.
 """

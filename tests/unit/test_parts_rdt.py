@@ -1,8 +1,13 @@
 """parts/rdt over a tree that looks like resctrl (no such hardware here): plain files, so errors of the kernel are not covered."""
 
+import json
+import os
+
 import pytest
 
 import cgroup_tools as tools
+from pyrunc import state_dir
+from pyrunc.engine import usage
 from pyrunc.errors import Refusal, StepFailure, Unsupported
 from pyrunc.parts import rdt
 
@@ -207,6 +212,21 @@ def test_stats(resctrl):
     assert found["l3_cache_schema"] == "L3:0=f" and found["l3_cache_schema_root"] == "L3:0=fffff;1=fffff"
     assert found["l3_cache_info"] == {"cbm_mask": "fffff", "min_cbm_bits": 1, "num_closids": 16}
     assert found["cmt_stats"] == [{"llc_occupancy": 5}] and found["mbm_stats"] == [{"mbm_total_bytes": 7}]
+
+
+def test_events_contain_the_statistics(resctrl, tmp_path):
+    """What `events` and `stats --format json` print; a container without a plan for RDT is the control."""
+    data = resctrl / "c1/mon_data/mon_L3_00"
+    data.mkdir(parents=True)
+    (resctrl / "c1/schemata").write_text("L3:0=f\n")
+    (data / "llc_occupancy").write_text("5\n")
+    for plans, wanted in (({"rdt": plan({})}, [{"llc_occupancy": 5}]), ({}, None)):
+        (tmp_path / "plan.json").write_text(json.dumps(plans))
+        stored = state_dir.StateDir("c1", str(tmp_path), os.open(tmp_path, os.O_RDONLY))
+        try:
+            assert usage.full(stored)["intel_rdt"].get("cmt_stats") == wanted
+        finally:
+            stored.close()
 
 
 class Drift:

@@ -7,9 +7,9 @@ import select
 import time
 
 from pyrunc import fileio, jsonio
-from pyrunc.cgroup import oom, stats
+from pyrunc.cgroup import oom
 from pyrunc.commands import choice
-from pyrunc.engine import status
+from pyrunc.engine import status, usage
 from pyrunc.engine.durations import duration
 from pyrunc.errors import StateError
 from pyrunc.linux import pidfd
@@ -28,11 +28,10 @@ def main(options: Options, args: list[str]) -> int:
     state_dir = open_state(options, args[0])
     if status.of(state_dir) == "stopped":
         raise StateError("not-running", "container with id %s is not running" % state_dir.id, state_dir.id, "stopped")
-    paths = state_dir.state.get("cgroup_paths") or {}
     if options.get("stats"):
-        _say(state_dir.id, "stats", stats.collect(paths))
+        _say(state_dir.id, "stats", usage.full(state_dir))
         return 0
-    _stream(state_dir, paths, interval)
+    _stream(state_dir, interval)
     return 0
 
 
@@ -43,14 +42,14 @@ def _say(id: str, kind: str, data: Json = None) -> None:
     fileio.write_all(1, (jsonio.dumps(record) + "\n").encode("utf-8", "surrogateescape"))
 
 
-def _stream(state_dir: StateDir, paths: dict[str, str], interval: float) -> None:
+def _stream(state_dir: StateDir, interval: float) -> None:
     """Prints until init has ended. Waits on init's pidfd and on the kernel's notifications of OOM kills."""
     init_fd = pidfd.open_init(state_dir.state["pid"], state_dir.state["start_time"])
     poll = select.poll()
     poll.register(init_fd, select.POLLIN)
     watch = None
     try:
-        watch = oom.Watch(paths)
+        watch = oom.Watch(state_dir.state.get("cgroup_paths") or {})
         poll.register(watch.fd, watch.mask)
     except OSError:
         watch = None  # no memory cgroup
@@ -67,5 +66,5 @@ def _stream(state_dir: StateDir, paths: dict[str, str], interval: float) -> None
         if init_fd in ready:
             return
         if time.monotonic() >= due:
-            _say(state_dir.id, "stats", stats.collect(paths))
+            _say(state_dir.id, "stats", usage.full(state_dir))
             due = time.monotonic() + interval

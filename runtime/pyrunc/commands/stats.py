@@ -7,19 +7,18 @@ from __future__ import annotations
 import time
 
 from pyrunc import fileio, jsonio, store
-from pyrunc.cgroup import stats
 from pyrunc.commands import choice, lookup
 from pyrunc.commands.list import table
-from pyrunc.engine import status
+from pyrunc.engine import status, usage
 from pyrunc.errors import StateError, UsageError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import TypedDict
 
     from pyrunc.cmdline import Options
     from pyrunc.commands.shapes import Output
+    from pyrunc.engine.usage import Read
 
     Data = Output  # as in runc's events; cgroup/stats.py describes it
 
@@ -48,7 +47,7 @@ METRICS = (  # name, type, help, value
 
 def main(options: Options, args: list[str]) -> int:
     style = choice.format_of(options, "stats", "table", "json", "prometheus")
-    read = stats.collect if style == "json" else stats.brief
+    read = usage.full if style == "json" else usage.brief
     found = _of_engines(options, args, read) if "engine" in options else collect(options, args, read)
     if style == "json":
         text = jsonio.dumps(found if "engine" in options else _by_id(found)) + "\n"
@@ -60,8 +59,8 @@ def main(options: Options, args: list[str]) -> int:
     return 0
 
 
-def collect(options: Options, args: list[str], read: Callable[[dict[str, str]], Data] = stats.brief) -> list[Found]:
-    """The given containers, or all that run (--all: the stopped ones, too). read: cgroup paths -> data."""
+def collect(options: Options, args: list[str], read: Read = usage.brief) -> list[Found]:
+    """The given containers, or all that run (--all: the stopped ones, too). read: what is asked of each."""
     root = store.root_of(options["globals"])
     found: list[Found] = []
     for id in args or store.ids(root):
@@ -74,13 +73,13 @@ def collect(options: Options, args: list[str], read: Callable[[dict[str, str]], 
         now = status.of(state_dir)
         if args or options.get("all") or now in status.ALIVE:
             home = state_dir.path.rpartition("/")[0]
-            data = read(state_dir.state.get("cgroup_paths") or {})
+            data = read(state_dir)
             found.append({"engine": None, "root": home, "id": state_dir.id, "name": None, "pod": None, "status": now, "data": data})
         state_dir.close()
     return found
 
 
-def _of_engines(options: Options, args: list[str], read: Callable[[dict[str, str]], Data]) -> list[Found]:
+def _of_engines(options: Options, args: list[str], read: Read) -> list[Found]:
     """Like collect(), for an engine's containers that this runtime has made."""
     from pyrunc.engine import engines
 
@@ -96,7 +95,7 @@ def _of_engines(options: Options, args: list[str], read: Callable[[dict[str, str
             state_dir = store.open_state_dir(one["root"], one["id"]).load()
         except StateError:
             continue  # deleted meanwhile
-        data = read(state_dir.state.get("cgroup_paths") or {})
+        data = read(state_dir)
         found.append(
             {
                 "engine": one["engine"], "root": one["root"], "id": one["id"], "name": one["name"], "pod": one["pod"],
