@@ -98,14 +98,14 @@ def test_who_is_cloned_into_the_cgroup(monkeypatch, joined, given):
 
     def clone3(*words):
         calls.append(words)
-        raise OSError(errno.EAGAIN, "refused")
+        raise CallError(errno.EAGAIN, "refused", call="clone3")
 
     monkeypatch.setattr(ns._syscalls, "clone3", clone3)
     before = open_files()
     with pytest.raises(CallError) as caught:
         ns.clone_init(dict.fromkeys(joined, 99), 0, cgroup_fd=77)
     assert caught.value.call == "clone3"
-    assert calls == [(0, signal.SIGCHLD, given)] and open_files() == before
+    assert calls == [(0, signal.SIGCHLD, given, False)] and open_files() == before
 
 
 # ---- devices

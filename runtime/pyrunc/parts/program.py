@@ -304,7 +304,7 @@ PLAIN = {
     "KEYRING": ("unable to join session keyring", None),
     "SESSION": ("unable to make the terminal the controlling one", "/process/terminal"),
     "SETNS": ("unable to join a namespace", "/linux/namespaces"),
-    "CLONE": ("unable to make the program's process", None),
+    "CLONE": ("unable to create the program's process", None),
 }
 
 
