@@ -188,9 +188,8 @@ packages: release
 
 # One pytest run, so that its last line covers everything. `long` tests are left to test-all. In CI a failed test is run once more, and
 # the last lines name it: real daemons on a busy machine fail now and then, a defect fails twice.
-# Several processes at a time (tests/side_by_side.py): engines and the guest mostly wait.
-# Side by side they disturb containerd's news of killed processes, so the continuous integration runs one process.
-WORKERS ?= $(if $(CI),0,3)
+# Several processes at a time (tests/side_by_side.py): engines and the guest mostly wait. WORKERS=0 runs all tests in one process.
+WORKERS ?= 3
 test: $(STAMPS)/packages-test build lint
 	@$(PYTEST) tests -m "not long" -n $(WORKERS) $(if $(CI),--reruns 1 -rR) $(ARGS)
 

@@ -247,7 +247,7 @@ def known_hierarchies(request: pytest.FixtureRequest) -> None:
     if hasattr(request.config, "workerinput"):
         from side_by_side import group  # it imports xdist
 
-        if group(request.node.nodeid) not in ("engines", "criu"):
+        if group(request.node.nodeid) != "engines":
             return
     # `make mutants` runs tests unsupervised in a pid namespace of its own, where every other run looks dead
     if os.geteuid() == 0 and not request.config.option.unsupervised:

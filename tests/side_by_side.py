@@ -15,8 +15,8 @@ from xdist.workermanage import WorkerController
 
 # (group, beginnings of the node ids that belong to it), the longest first
 GROUPS = (
-    ("engines", ("tests/contracts/",)),  # one set of daemons
-    ("criu", ("tests/kernel/test_checkpoint",)),  # one at a time (conftest.one_criu)
+    # one set of daemons, and criu, which mounts cgroup hierarchies that containers of these daemons then see (conftest.one_criu)
+    ("engines", ("tests/contracts/", "tests/kernel/test_checkpoint")),
     ("guest", ("tests/vm/",)),  # one machine
     # these inspect the whole host, or build in the tree
     ("host", ("tests/cli/test_many.py", "tests/cli/test_first_bundle.py", "tests/cli/test_packaging.py", "tests/cli/test_link.py")),
