@@ -17,11 +17,13 @@ from pyrunc.errors import Bug, PyruncError, StepFailure, UsageError, out_of_memo
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from pyrunc.cmdline import Globals, Options
     from pyrunc.commands.shapes import Module
     from pyrunc.tracefile import File
+
+    Filled: TypeAlias = Any  # Globals or Options, which are filled by name
 
 
 B, V, R = "bool", "value", "repeat"  # kinds of options
@@ -163,7 +165,7 @@ FALSE = {"false", "0", "f", "F", "FALSE", "False"}
 
 
 def _take(
-    word: str, words: list[str], kinds: dict[str, str], short: dict[str, str], values: Any, command: str, top: Globals | None = None
+    word: str, words: list[str], kinds: dict[str, str], short: dict[str, str], values: Filled, command: str, top: Globals | None = None
 ) -> None:
     """Parses the option `word` (with its dashes) into `values`, a Globals or Options that is filled by name; its value may be the
     next of `words`. UsageError."""

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeAlias
+
+    Plain: TypeAlias = Any  # a field of a record that is sent as JSON: its reader knows the type
 
 
 CALLER_TEXT = {
@@ -80,7 +82,7 @@ class PyruncError(Exception):
     errno: int | None = None
     path: str | None = None
     place: tuple[int, int] | None = None
-    hooks: list[dict[str, Any]] | None = None  # results of the hooks of a failed create
+    hooks: list[dict[str, Plain]] | None = None  # results of the hooks of a failed create
 
     def __init__(self, reason: str | None, words: str, pointer: str | None = None, hint: str | None = None) -> None:
         super().__init__(words)
@@ -99,7 +101,7 @@ class PyruncError(Exception):
         text = "%s%s%s" % (self.words, " (%s)" % where if where else "", "; %s" % self.hint if self.hint else "")
         return text if text.isprintable() else quote(text, len(text))
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Plain]:
         """Plain data for the JSON log and for the pipe between init and host side."""
         return {"code": self.kind, "reason": self.reason, "words": self.words, "pointer": self.pointer, "hint": self.hint}
 
@@ -204,7 +206,7 @@ class StepFailure(PyruncError):
         tail = ", ".join(x for x in (self.step, call) if x)
         return ": ".join(x for x in (self.pointer, tail) if x)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Plain]:
         data = super().record()
         data.update(step=self.step, side=self.side, call=self.call, errno=self.errno, path=self.path)
         return data

@@ -17,7 +17,10 @@ from pyrunc import errors, install_paths, jsonio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeAlias
+
+    Data: TypeAlias = Any  # what a module of helper/ takes and returns: it is called by name, through a pipe
+    Action: TypeAlias = tuple[int, ...]  # of posix_spawn(3)
 
 
 ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -29,7 +32,7 @@ POLLIN, POLLOUT, POLLERR, POLLHUP = 1, 4, 8, 16
 SIGKILL = 9
 
 
-def call(name: str, payload: Any, timeout_ms: int = TIMEOUT_MS) -> Any:
+def call(name: str, payload: Data, timeout_ms: int = TIMEOUT_MS) -> Data:
     """Runs `run(payload)` of pyrunc.helper.NAME and returns its result: plain data, or bytes.
 
     Raises the PyruncError that the helper raised, Unsupported if a library is missing, and Bug if the helper crashed or took too long."""
@@ -86,7 +89,7 @@ def _start(name: str) -> tuple[int, int, int, int]:
         raise errors.Unsupported("no-package", words, None, "the package", "install it with pip, make install or the .deb") from None
     pipes = [posix.pipe2(posix.O_CLOEXEC) for _ in range(3)]
     (in_r, in_w), (out_r, out_w), (err_r, err_w) = [(_high(r), _high(w)) for r, w in pipes]
-    actions: list[Any] = [(posix.POSIX_SPAWN_DUP2, in_r, 0), (posix.POSIX_SPAWN_DUP2, out_w, 1), (posix.POSIX_SPAWN_DUP2, err_w, 2)]
+    actions: list[Action] = [(posix.POSIX_SPAWN_DUP2, in_r, 0), (posix.POSIX_SPAWN_DUP2, out_w, 1), (posix.POSIX_SPAWN_DUP2, err_w, 2)]
     actions += [(posix.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()]
     try:
         pid = posix.posix_spawn(python, argv, ENV, file_actions=actions, setsigmask=(), setsigdef=SIGNALS)
@@ -179,7 +182,7 @@ def _end(pid: int) -> int | None:
         return None
 
 
-def _answer(name: str, reply: bytes, complaint: bytes, status: int | None) -> Any:
+def _answer(name: str, reply: bytes, complaint: bytes, status: int | None) -> Data:
     kind, body = reply[:1], reply[1:]
     if kind == b"B":
         return body
@@ -191,7 +194,7 @@ def _answer(name: str, reply: bytes, complaint: bytes, status: int | None) -> An
     raise errors.Bug("the helper process (%s) failed, status %s: %s" % (name, status, errors.quote(last) or "no message"))
 
 
-def _error(record: dict[str, Any]) -> errors.PyruncError:
+def _error(record: dict[str, Data]) -> errors.PyruncError:
     """A PyruncError from its record."""
     words, pointer, hint, reason = record["words"], record["pointer"], record["hint"], record["reason"]
     if record["code"] == "unsupported":

@@ -116,7 +116,7 @@ class _Reader:
         self.max_depth = depth
         self.max_digits = digits
         self.text = text
-        self.path: list[list[Any]] = []  # [key or index or None, set of keys or None]
+        self.path: list[list[Any]] = []  # [key or index or None, set of keys or None]: Any, as the second depends on the first
 
     def pointer(self) -> str:
         steps = [k if isinstance(k, str) else str(k) for k, _ in self.path[: self.max_depth] if k is not None]

@@ -16,7 +16,9 @@ from pyrunc import errors
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, TypeAlias
+
+    Json: TypeAlias = Any  # a value of a document that is read or written: every type occurs, and the schema checks it
 
 
 BRACKETS = 1000  # levels that the scanner, which is recursive, can handle with any stack limit of the caller
@@ -32,7 +34,7 @@ class _Stop(Exception):
     """Raised in a hook to leave the scanner of `_json`; json_errors finds the place afterwards."""
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _pairs(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     made = dict(pairs)
     if len(made) != len(pairs):
         raise _Stop
@@ -71,7 +73,7 @@ class _Ours:
     parse_constant = staticmethod(_number)
 
 
-def loads(data: bytes | bytearray | memoryview | str, name: str = "JSON", ours: bool = False) -> Any:
+def loads(data: bytes | bytearray | memoryview | str, name: str = "JSON", ours: bool = False) -> Json:
     """bytes (or str) -> the document. Refusal: the words begin with `name`, then line and column; the pointer is given where it is known.
 
     NUL is refused in keys; values are checked by the caller (oci.load refuses it there too). `ours`: the text was written by dumps() in a
@@ -125,7 +127,7 @@ def _nested(text: str) -> bool:
     return False
 
 
-def too_deep(document: Any, limit: int = DEPTH) -> bool:
+def too_deep(document: Json, limit: int = DEPTH) -> bool:
     """Whether lists and objects are nested more than `limit` levels deep. Works level by level, without recursion."""
     level = [document]
     for _ in range(limit):
@@ -143,7 +145,7 @@ def too_deep(document: Any, limit: int = DEPTH) -> bool:
     return True
 
 
-def _check_strings(document: Any, name: str) -> None:
+def _check_strings(document: Json, name: str) -> None:
     """Refuses lone surrogates that don't represent bytes, and NUL in keys."""
     pending = [("", document)]
     while pending:
@@ -172,7 +174,7 @@ def _check_string(text: str, pointer: str, name: str) -> None:
 # --- writing
 
 
-def dumps(value: Any, indent: int | str | None = None) -> str:
+def dumps(value: Json, indent: int | str | None = None) -> str:
     """Plain data -> str, on one line or indented (`indent`: a number of blanks, or the text of one level). A string is written as it is if a
     terminal can show it; one with control characters, also those beyond ASCII (C1, changes of direction, widths of zero), or with
     surrogates (bytes in names) is written with \\uXXXX for everything beyond ASCII."""
@@ -187,7 +189,7 @@ def _visible(text: str) -> str:
     return encode_basestring(text) if text.isprintable() else encode_basestring_ascii(text)
 
 
-def _dump(value: Any, indent: int | str | None, quote: Callable[[str], str]) -> str:
+def _dump(value: Json, indent: int | str | None, quote: Callable[[str], str]) -> str:
     if indent is None:
         return "".join(_ENCODERS[quote](value, 0))
     out: list[str] = []  # the C encoder has no indentation before Python 3.14
@@ -195,7 +197,7 @@ def _dump(value: Any, indent: int | str | None, quote: Callable[[str], str]) -> 
     return "".join(out)
 
 
-def _indented(value: Any, line: str, step: str, quote: Callable[[str], str], put: Callable[[str], object]) -> None:
+def _indented(value: Json, line: str, step: str, quote: Callable[[str], str], put: Callable[[str], object]) -> None:
     kind = type(value)
     if kind is str:
         put(quote(value))

@@ -15,10 +15,8 @@ from pyrunc.errors import UsageError, errno_name, errno_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Globals
-    from pyrunc.errors import PyruncError
+    from pyrunc.errors import Plain, PyruncError
 
 
 class _Config:
@@ -107,13 +105,13 @@ def is_debug() -> bool:
     return _config.debug
 
 
-def debug(text: str, **fields: Any) -> None:
+def debug(text: str, **fields: object) -> None:
     """A debug record; written only with --debug."""
     if _config.debug:
         _write("debug", text, fields)
 
 
-def warn(text: str, **fields: Any) -> None:
+def warn(text: str, **fields: object) -> None:
     """A warning; written only with --debug, since callers parse the log as one object."""
     if _config.debug:
         _write("warning", text, fields)
@@ -159,7 +157,7 @@ def fail(error: PyruncError, command: str | None, cause: BaseException | None = 
     return status
 
 
-def fields(error: PyruncError, status: int) -> dict[str, Any]:
+def fields(error: PyruncError, status: int) -> dict[str, Plain]:
     """The fields of a record besides level, msg and time: the stable code, its kind and what the error knows. Fields without a value are left out."""
     from pyrunc import codes
 
@@ -184,7 +182,7 @@ def _story(error: PyruncError, head: str, line: str, document: str | None) -> st
         return line
 
 
-def _write(level: str, text: str, fields: dict[str, Any], stamp: str | None = None) -> None:
+def _write(level: str, text: str, fields: dict[str, object], stamp: str | None = None) -> None:
     if _config.kind != "file":
         return _send(level, text, fields)
     stamp = stamp or _now()
@@ -198,7 +196,7 @@ def _write(level: str, text: str, fields: dict[str, Any], stamp: str | None = No
     _put(_config.fd if _config.fd >= 0 else 2, line + "\n")
 
 
-def _send(level: str, text: str, fields: dict[str, Any]) -> None:
+def _send(level: str, text: str, fields: dict[str, object]) -> None:
     """Sends one datagram. The journal's protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL) has lines of NAME=value; syslog's is RFC 3164."""
     text = _line(text)[:LONGEST]
     if _config.kind == "journald":

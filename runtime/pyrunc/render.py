@@ -12,7 +12,8 @@ from pyrunc import codes, errors, fileio, jsonio
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
+
+    from pyrunc.jsonio import Json
 
 
 WIDTH = 100  # of a line of a document
@@ -93,13 +94,13 @@ def fitting(rows: Sequence[Sequence[str]], columns: int | None, gap: int = 2) ->
     return [[cut(cell, size) for cell, size in zip(row, widths, strict=True)] for row in table]
 
 
-def outline(value: Any, name: str | None = None, columns: int = 110) -> list[str]:
+def outline(value: Json, name: str | None = None, columns: int = 110) -> list[str]:
     """Plain data as indented lines; values that fit `columns` stay on one line. An item of a list is called by its pointer, if it has one."""
     head = "" if name is None else name + ": "
     text = jsonio.dumps(value)
     if len(text) + len(head) <= columns or not isinstance(value, (dict, list)) or not value:
         return [head + errors.quote(text, 400)]
-    items: list[tuple[str, Any]] = []
+    items: list[tuple[str, Json]] = []
     if isinstance(value, dict):
         items = list(value.items())
     else:
@@ -152,7 +153,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] if first.isalpha() and first.islower() and first != "pyrunc" else text
 
 
-def ending(hook: Mapping[str, Any]) -> str:
+def ending(hook: Mapping[str, Json]) -> str:
     """How a hook ended; hook: an entry of outcomes() in parts/hooks.py."""
     return "exit status %d" % hook["status"] if hook["status"] is not None else "%s (signal %d)" % (hook["ended"], hook["signal"])
 

@@ -22,8 +22,8 @@ from pyrunc.linux.constants import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
 
+    from pyrunc.jsonio import Json
     from pyrunc.parts.plans import Plans
     from pyrunc.state_document import State
 
@@ -79,7 +79,7 @@ class StateDir:
         finally:
             posix.close(fd)
 
-    def save(self, note: dict[str, Any] | None = None) -> None:
+    def save(self, note: dict[str, Json] | None = None) -> None:
         """Appends the state as a line, after a `note` that only the command reads that needs it. Lines begin with a newline, so that an
         earlier truncated line (a full disk) does no harm."""
         line = b"\n%s\n" % jsonbytes.dumps(self.state)
@@ -102,16 +102,16 @@ class StateDir:
             posix.close(self._log_fd)
             self._log_fd = -1
 
-    def record(self, key: str, value: Any) -> None:
+    def record(self, key: str, value: Json) -> None:
         """Records a value in the state, which is on disk before the next step: what a killed create leaves behind can then be undone."""
         self.record_all({key: value})
 
-    def record_all(self, values: Mapping[str, Any]) -> None:
+    def record_all(self, values: Mapping[str, Json]) -> None:
         """Records several values at once."""
         self.state.update(values)  # type: ignore[typeddict-item]  # callers name keys of State
         self.save()
 
-    def note(self, key: str) -> Any:
+    def note(self, key: str) -> Json:
         """The latest value that was passed to save() as {key: …}, or None."""
         start = b'{"%s":' % key.encode()
         found = [line for line in self.read("state.json").split(b"\n") if line.startswith(start)]
@@ -122,11 +122,11 @@ class StateDir:
         found: Plans = self._document("plan.json", without)  # type: ignore[assignment]  # as create wrote it
         return found
 
-    def config(self, without: Sequence[str] = ()) -> dict[str, Any]:
+    def config(self, without: Sequence[str] = ()) -> dict[str, Json]:
         """The normalised config of create. Sections in `without` may be missing from the result."""
         return self._document("config.json", without)
 
-    def _document(self, name: str, without: Sequence[str]) -> dict[str, Any]:
+    def _document(self, name: str, without: Sequence[str]) -> dict[str, Json]:
         hint = "delete --force removes the container"
         try:
             data = self.read(name)
@@ -265,7 +265,7 @@ def _last_line(data: bytes) -> bytes:
     return whole[whole.rfind(b"\n") + 1 :]
 
 
-def _wrong(state: Any, id: str) -> str | None:
+def _wrong(state: Json, id: str) -> str | None:
     """What is wrong with a state document, or None. An edited one must not make us signal another process or remove other paths."""
     if type(state) is not dict:
         return "not an object"

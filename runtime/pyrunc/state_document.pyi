@@ -26,7 +26,7 @@ class MadeCgroups(TypedDict, total=False):
     mounts: dict[str, str]  # {key: mount point of the hierarchy}
     existed: dict[str, int]  # {key: how many levels existed before}
     inodes: dict[str, int]  # {key: inode of the container's directory}
-    unit: dict[str, Any]  # the systemd unit
+    unit: dict[str, Any]  # the systemd unit, as cgroup/systemd_manager.py describes it (Unit)
 
 class Dumping(TypedDict):
     """A checkpoint is running, or was killed."""
@@ -49,10 +49,10 @@ class State(TypedDict, total=False):
     owner: int  # uid
     cgroup_paths: dict[str, str]  # {controller or "unified": directory}
     cgroups: MadeCgroups
-    rdt: Any
+    rdt: Any  # parts/rdt declares it (Record)
     own_pid_ns: bool
     hook_kinds: list[str]
-    hooks: list[dict[str, Any]]  # notes of hooks that ran
+    hooks: list[dict[str, Any]]  # notes of hooks that ran: parts/hooks.py checks them when it reads them (Note)
     namespaces: dict[str, int]  # {type: inode} of the namespaces that differ from the runtime's, at the end of create
     root: list[int]  # [device, inode] of the root, if the container has no private mount namespace
     no_process: bool  # the config has no process: such a container cannot be started

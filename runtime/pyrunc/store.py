@@ -17,8 +17,7 @@ from pyrunc.state_dir import DIR, VERSION, StateDir, text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from pyrunc.cmdline import Globals, Options
 
 ID_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+.-")
 INITIAL_USERNS = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
@@ -47,7 +46,7 @@ def in_user_namespace() -> bool:
     return fields[:3] != [b"0", b"0", b"4294967295"]
 
 
-def root_of(options: Mapping[str, Any]) -> str:
+def root_of(options: Globals) -> str:
     """Global options → absolute path of the state root. /run/pyrunc for real root, else $XDG_RUNTIME_DIR/pyrunc (sticky, so that
     systemd-tmpfiles leaves it alone). Does not create it."""
     given = options.get("root")
@@ -183,7 +182,7 @@ def open_state_dir(root: str, id: str) -> StateDir:
         posix.close(root_fd)
 
 
-def open_state(options: Mapping[str, Any], id: str) -> StateDir:
+def open_state(options: Options, id: str) -> StateDir:
     """A StateDir with its state, for commands that act on a container."""
     return open_state_dir(root_of(options["globals"]), id).load()
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     Stamp = tuple[int, int, str, str]  # begin, end, side, name
+    Sent = Iterable[Any]  # a Stamp that init has sent as JSON, which has no tuples
 
 
 now = time.time_ns
@@ -27,7 +28,7 @@ def step(name: str, began: int, side: str = "host") -> None:
     _stamps.append((began, now(), side, name))
 
 
-def add(stamps: Iterable[Iterable[Any]]) -> None:
+def add(stamps: Iterable[Sent]) -> None:
     """Adds the stamps that init took."""
     _stamps.extend(tuple(stamp) for stamp in stamps)
 
@@ -57,7 +58,7 @@ def begin() -> None:
     _stamps.clear()
 
 
-def kept() -> list[list[Any]]:
+def kept() -> list[list[int | str]]:
     """[[nanoseconds since the first stamp, length, side, name]], for the state document."""
     first = min(_stamps)[0] if _stamps else 0
     return [[began - first, ended - began, side, name] for began, ended, side, name in _stamps]

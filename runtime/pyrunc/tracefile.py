@@ -15,8 +15,7 @@ from pyrunc.errors import UsageError, errno_text, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections.abc import Iterator, Mapping
 
     from pyrunc.cmdline import Globals
 
@@ -84,7 +83,7 @@ class File:
             yield _span(began, ended, side, name, pid, None)
 
 
-def _span(began: int, ended: int, side: str, name: str, pid: int, args: dict[str, Any] | None) -> str:
+def _span(began: int, ended: int, side: str, name: str, pid: int, args: Mapping[str, object] | None) -> str:
     fields = jsonio.dumps(
         {"ph": "X", "pid": pid, "tid": THREADS.get(side, 2), "cat": side, "name": name, **({"args": args} if args else {})}
     )

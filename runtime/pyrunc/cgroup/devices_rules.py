@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, TypeAlias
 
-    Rule: TypeAlias = list[Any]  # [allow, type, major, minor, access], as in a plan
+    Rule: TypeAlias = list[Any]  # [allow, type, major, minor, access], as in a plan: JSON has no tuples
     Key: TypeAlias = tuple[str, int, int]  # (type, major, minor); -1 matches any number
 
 POINTER = "/linux/resources/devices"

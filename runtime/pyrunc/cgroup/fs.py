@@ -18,9 +18,9 @@ from pyrunc.linux.constants import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, TypedDict
+    from typing import TypedDict
 
-    from pyrunc.cgroup.shapes import Run
+    from pyrunc.cgroup.shapes import Places, Run
 
     class Record(TypedDict):
         """The cgroups that were created for a container."""
@@ -136,7 +136,7 @@ def unique(paths: Mapping[str, str]) -> dict[str, str]:
     return seen
 
 
-def record_of(run: Run, entry: Mapping[str, Any]) -> Record:
+def record_of(run: Run, entry: Places) -> Record:
     """{"paths", "mounts", "existed", "inodes"}: what host_make has recorded about this container's cgroups. A state without such a record
     means that nothing was created; only if the state itself is lost is the plan used (then existed and inodes are empty)."""
     state_dir = run.state_dir

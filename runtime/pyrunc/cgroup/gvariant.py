@@ -9,7 +9,8 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+
+    from pyrunc.linux.dbus import Value
 
 WORDS = {
     "boolean": "b", "byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "u", "int64": "x", "uint64": "t", "handle": "h",
@@ -29,7 +30,7 @@ class Unreadable(ValueError):
     """The text is not GVariant text, or uses something unsupported."""
 
 
-def parse(text: str) -> tuple[str, Any]:
+def parse(text: str) -> tuple[str, Value]:
     """'uint64 5' -> ('t', 5). Unreadable."""
     try:
         text.encode()
@@ -68,7 +69,7 @@ class _Reader:
             self.at += 1
         return self.text[begin : self.at]
 
-    def value(self, kind: str | None, depth: int) -> tuple[str, Any]:
+    def value(self, kind: str | None, depth: int) -> tuple[str, Value]:
         """(signature, value); `kind` is the expected signature, or None for any."""
         char = self.peek()
         if depth > DEPTH:
@@ -90,7 +91,7 @@ class _Reader:
             return _typed(kind, "b", ("b",), word == "true")
         return _number(word, kind)
 
-    def _annotated(self, kind: str | None, depth: int) -> tuple[str, Any]:
+    def _annotated(self, kind: str | None, depth: int) -> tuple[str, Value]:
         from pyrunc.linux.dbus import split
 
         self.at += 1
@@ -139,12 +140,12 @@ class _Reader:
         except (ValueError, OverflowError):
             raise Unreadable("unknown escape \\%s%s" % (char, digits)) from None
 
-    def _array(self, kind: str | None, depth: int) -> tuple[str, Any]:
+    def _array(self, kind: str | None, depth: int) -> tuple[str, Value]:
         if kind is not None and kind[0] != "a":
             raise Unreadable("an array where %s is wanted" % kind)
         item = kind[1:] if kind else None
         self.take("[")
-        out: list[Any] = []
+        out: list[Value] = []
         while self.peek() != "]":
             if out:
                 self.take(",")
@@ -155,7 +156,7 @@ class _Reader:
             raise Unreadable("an empty array needs a type, such as @as []")
         return "a" + item, out
 
-    def _tuple(self, kind: str | None, depth: int) -> tuple[str, Any]:
+    def _tuple(self, kind: str | None, depth: int) -> tuple[str, Value]:
         from pyrunc.linux.dbus import split
 
         if kind is not None and kind[0] != "(":
@@ -163,7 +164,7 @@ class _Reader:
         wanted = split(kind[1:-1]) if kind else None
         self.take("(")
         kinds: list[str] = []
-        values: list[Any] = []
+        values: list[Value] = []
         while self.peek() != ")":
             if values:
                 self.take(",")
@@ -179,7 +180,7 @@ class _Reader:
             raise Unreadable("too few values in a tuple")
         return "(%s)" % "".join(kinds), tuple(values)
 
-    def _variant(self, kind: str | None, depth: int) -> tuple[str, Any]:
+    def _variant(self, kind: str | None, depth: int) -> tuple[str, Value]:
         self.take("<")
         inner = self.value(None, depth + 1)
         self.take(">")
@@ -192,7 +193,7 @@ def _agree(wanted: str | None, given: str) -> str:
     return given
 
 
-def _typed(kind: str | None, default: str, allowed: Sequence[str], value: Any) -> tuple[str, Any]:
+def _typed(kind: str | None, default: str, allowed: Sequence[str], value: Value) -> tuple[str, Value]:
     if kind is not None and kind not in allowed:
         raise Unreadable("%r where %s is wanted" % (value, kind))
     return kind or default, value

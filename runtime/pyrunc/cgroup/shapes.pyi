@@ -1,9 +1,13 @@
 """What cgroup/ gets from the parts, as types: nothing here exists at run time. The parts take the types of their entries from here."""
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypeAlias, TypedDict
 
 from pyrunc.cgroup.devices_rules import Rule
+from pyrunc.cgroup.systemd_manager import Unit
+
+Row: TypeAlias = list[Any]  # a row of a plan: a list, as JSON has no tuples, with columns of different types
+Keyed: TypeAlias = Mapping[str, Any]  # Limits that are read by keys from a table, which a TypedDict does not allow
 
 # -- limits, in a form that is the same for both versions; parts/resources plans them
 
@@ -33,12 +37,12 @@ class Pids(TypedDict):
 class Blkio(TypedDict, total=False):
     weight: int
     leaf_weight: int
-    devices: list[list[Any]]  # [major, minor, weight or None, leaf weight or None]
-    throttle: list[list[Any]]
+    devices: list[Row]  # [major, minor, weight or None, leaf weight or None]
+    throttle: list[Row]
 
 Network = TypedDict(
     "Network",
-    {"class": int, "priorities": list[list[Any]]},
+    {"class": int, "priorities": list[Row]},
     total=False,
 )
 
@@ -49,9 +53,9 @@ class Limits(TypedDict, total=False):
     cpu: Cpu
     pids: Pids
     blkio: Blkio
-    hugetlb: list[list[Any]]
+    hugetlb: list[Row]  # [page size, limit]
     network: Network
-    rdma: list[list[Any]]
+    rdma: list[Row]  # [device, handles or None, objects or None]
     unified: list[list[str]]
     devices: list[Rule]  # the config's rules, then the defaults
     asked: bool  # whether the config has anything but device rules
@@ -67,7 +71,7 @@ class Places(TypedDict):
     explicit: bool  # the config names a path
     rootless: bool  # missing permissions are accepted as long as the config asks for nothing
     sub: NotRequired[str]  # the cgroup below the container's that init is moved into (v2)
-    unit: NotRequired[dict[str, Any]]  # with the systemd manager only; see systemd.py
+    unit: NotRequired[Unit]  # with the systemd manager only; see systemd.py
 
 # -- what is used of the objects that plan() and the verbs get (parts/sides.pyi)
 
@@ -91,7 +95,7 @@ class Run(Protocol):
     @property
     def plans(self) -> Plans: ...
     @property
-    def state_dir(self) -> Any: ...  # state_dir.StateDir; None where nothing is stored
+    def state_dir(self) -> Any: ...  # state_dir.StateDir, a module above this one; None where nothing is stored
     @property
     def host_env(self) -> list[bytes]: ...
-    def record(self, key: str, value: Any) -> None: ...
+    def record(self, key: str, value: object) -> None: ...

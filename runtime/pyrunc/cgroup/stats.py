@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     Data: TypeAlias = dict[str, Any]  # nested objects as in runc's types/events.go; docs/schemas/events.json has their keys
-    Blkio: TypeAlias = dict[str, Any]
+    Blkio: TypeAlias = dict[str, Any]  # its object `blkio`
 
 TICK_NS = 10_000_000  # USER_HZ is 100 in all of the kernel's interfaces
 UNLIMITED = (1 << 64) - 1
@@ -104,7 +104,7 @@ class _Dir:
         return posix.listdir(self.fd) if self.fd >= 0 else []
 
 
-def _some(**pairs: Any) -> Data:
+def _some(**pairs: object) -> Data:
     """Omits zero values, like Go's omitempty."""
     return {key: value for key, value in pairs.items() if value}
 
@@ -113,7 +113,7 @@ def _entry(limit: int, usage: int, peak: int, failed: int) -> Data:
     return {"limit": limit, **_some(usage=usage, max=peak), "failcnt": failed}
 
 
-def _add(data: Data, key: str, value: Any) -> None:
+def _add(data: Data, key: str, value: object) -> None:
     if value:
         data[key] = value
 

@@ -16,12 +16,14 @@ from pyrunc.linux import dbus
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from pyrunc.cgroup.fs import Record
     from pyrunc.cgroup.hierarchies import Layout
+    from pyrunc.cgroup.limits_update import Resources
     from pyrunc.cgroup.shapes import Context, Places, Run
     from pyrunc.cgroup.systemd_manager import Unit
+    from pyrunc.cgroup.unit_properties import Property
+    from pyrunc.linux.dbus import Value
 
 SECTION = "config-linux.md#cgroups-path"
 PREFIX = "pyrunc"
@@ -118,7 +120,7 @@ def _manager_cgroup(layout: Layout, euid: int) -> str:
 MOST_SECONDS = (1 << 64) // 1000000  # microseconds are kept in 64 bits
 
 
-def properties_of(annotations: Mapping[str, str]) -> list[list[Any]]:
+def properties_of(annotations: Mapping[str, str]) -> list[Property]:
     """Annotations org.systemd.property.NAME -> [[name, signature, value]], sorted."""
     from pyrunc.cgroup import gvariant
 
@@ -149,7 +151,7 @@ def properties_of(annotations: Mapping[str, str]) -> list[list[Any]]:
     return out
 
 
-def _has_doubles(kind: str, value: Any) -> bool:
+def _has_doubles(kind: str, value: Value) -> bool:
     """Whether there is a double: no unit property is one, and the state can't represent them."""
     if "d" in kind:
         return True
@@ -158,7 +160,7 @@ def _has_doubles(kind: str, value: Any) -> bool:
     return "v" in kind and any(_has_doubles("v", one) for one in value if type(one) is tuple)
 
 
-def _seconds(name: str, kind: str, value: Any) -> list[Any] | None:
+def _seconds(name: str, kind: str, value: Value) -> Property | None:
     """Converts a property in seconds to one in microseconds, as on the bus; None if the time can't be represented."""
     if len(name) > 3 and name.endswith("Sec") and not name.endswith("USec") and name[-4].islower() and kind in "nqiuxtd":
         if not -MOST_SECONDS < value < MOST_SECONDS:  # also catches NaN
@@ -222,12 +224,12 @@ def host_place(entry: Places, run: Run) -> None:
         tree.enter(path, key, run.pid)
 
 
-def _start(manager: Manager, unit: Unit, entry: Mapping[str, Any], run: Run) -> None:
+def _start(manager: Manager, unit: Unit, entry: Places, run: Run) -> None:
     from pyrunc.cgroup import unit_properties
 
     properties = unit_properties.of_scope(unit, entry, run, manager.version)
     given = [(name, (kind, value)) for name, kind, value in properties]
-    values: tuple[Any, ...] = (unit["name"], "replace", given, [])
+    values: tuple[Value, ...] = (unit["name"], "replace", given, [])
     for attempt in (1, 2):
         try:
             manager.job("StartTransientUnit", unit["name"], "ssa(sv)a(sa(sv))", values, "start")
@@ -278,7 +280,7 @@ def _cgroup_of(pid: int) -> str:
         return "no cgroup"
 
 
-def set_resources(run: Run, entry: Any, cgroups: Mapping[str, Any]) -> Any:
+def set_resources(run: Run, entry: Resources, cgroups: Places) -> Resources:
     """The limits as properties of the unit, before they are written to the files. Returns the entry for the files: the quota is
     rounded as systemd rounds it."""
     from pyrunc.cgroup import unit_properties
@@ -298,7 +300,7 @@ def set_resources(run: Run, entry: Any, cgroups: Mapping[str, Any]) -> Any:
     return dict(entry, cpu=dict(entry["cpu"], quota=unit_properties.rounded_quota(quota, entry["cpu"].get("period", 0))))
 
 
-def _recorded(run: Run, entry: Mapping[str, Any]) -> Unit:
+def _recorded(run: Run, entry: Places) -> Unit:
     state = run.state_dir.state if run.state_dir is not None else {}
     return (state.get("cgroups") or {}).get("unit") or dict(entry["unit"], address=None)
 

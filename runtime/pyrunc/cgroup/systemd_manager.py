@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, TypeAlias
 
-    Unit: TypeAlias = dict[str, Any]  # {"name", "slice", "user", "address", "properties", "below", "timeout_s"}: as recorded in the state
+    from pyrunc.linux.dbus import Value
+
+    # As recorded in the state; the values have different types:
+    Unit: TypeAlias = dict[str, Any]  # {"name", "slice", "user", "address", "properties", "below", "timeout_s"}
 
 POINTER = "/linux/cgroupsPath"
 NAME = "org.freedesktop.systemd1"
@@ -82,11 +85,11 @@ class Manager:
         self,
         member: str,
         signature: str = "",
-        values: Sequence[Any] = (),
+        values: Sequence[Value] = (),
         what: str | None = None,
         interface: str = MANAGER,
         answer: str | None = None,
-    ) -> list[Any]:
+    ) -> list[Value]:
         """The values of the reply, which has the signature `answer` (None: any). A DBusError is passed on if `what` is None."""
         try:
             return self.link.call(NAME, OBJECT, interface, member, signature, values, self._deadline(), answer)
@@ -97,7 +100,7 @@ class Manager:
         except (OSError, ValueError) as e:
             raise self._failure(e, what or "call %s of" % member) from None
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> Value:
         return self.call("Get", "ss", (MANAGER, name), "ask", "org.freedesktop.DBus.Properties", "v")[0][1]
 
     @property
@@ -122,7 +125,7 @@ class Manager:
         self.call("Subscribe", what="subscribe to")
         self.subscribed = True
 
-    def job(self, member: str, unit: str, signature: str, values: Sequence[Any], what: str) -> None:
+    def job(self, member: str, unit: str, signature: str, values: Sequence[Value], what: str) -> None:
         """Starts a job and waits until it is done. A DBusError is passed on if the call itself is refused; otherwise StepFailure."""
         self._subscribe()
         path = self.call(member, signature, values, answer="o")[0]

@@ -12,13 +12,14 @@ from pyrunc.fileio import fsdecode, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Any, TypeAlias
 
     from pyrunc.cgroup.devices_rules import Rule
-    from pyrunc.cgroup.shapes import Cpu, Memory, Run
+    from pyrunc.cgroup.shapes import Cpu, Keyed, Memory, Places, Run
+    from pyrunc.cgroup.systemd_manager import Unit
 
-    Property: TypeAlias = list[Any]  # [name, D-Bus signature, value]
+    Property: TypeAlias = list[Any]  # [name, D-Bus signature, value]: as in the state: JSON has no tuples
 
 INFINITY = (1 << 64) - 1
 # Accounting properties decide which controllers systemd enables for the unit.
@@ -28,7 +29,7 @@ ACCOUNTING = {
 }
 
 
-def of_scope(unit: Mapping[str, Any], entry: Mapping[str, Any], run: Run, version: int) -> list[Property]:
+def of_scope(unit: Unit, entry: Places, run: Run, version: int) -> list[Property]:
     """For StartTransientUnit: the description of the unit, the config's properties, and those that must be set at its start."""
     resources = run.plans.get("resources") or {}
     is_slice = unit["name"].endswith(".slice")
@@ -45,7 +46,7 @@ def of_scope(unit: Mapping[str, Any], entry: Mapping[str, Any], run: Run, versio
     return out + [list(p) for p in unit["properties"]]
 
 
-def of_resources(resources: Mapping[str, Any], cgroup_version: int | str, version: int) -> list[Property]:
+def of_resources(resources: Keyed, cgroup_version: int | str | None, version: int) -> list[Property]:
     """For SetUnitProperties. cgroup_version: 1, "hybrid" or 2; version: systemd's."""
     out: list[Property] = []
     cpu: Cpu = resources["cpu"] if resources.get("cpu") else {}
@@ -92,7 +93,7 @@ def _cpu(cpu: Cpu, version: int) -> list[Property]:
     return []
 
 
-def _old(resources: Mapping[str, Any]) -> list[Property]:
+def _old(resources: Keyed) -> list[Property]:
     """The names of the same properties for v1."""
     out = []
     limit = (resources.get("memory") or {}).get("limit", 0)

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeAlias
 
-    from pyrunc.cgroup.shapes import Blkio, Cpu, Memory, Network, Pids
+    from pyrunc.cgroup.shapes import Blkio, Cpu, Keyed, Memory, Network, Pids, Row
     from pyrunc.cgroup.tree import Prepare
 
+    Written: TypeAlias = Any  # a value of Limits; the function that is named with it declares its type
     Opener: TypeAlias = Callable[[str, str], Group]
     Late: TypeAlias = list[tuple[str, int, str]]  # [(file, value, member of the config)] to write after another value
 
@@ -45,7 +46,7 @@ MEMBERS = {
 }
 
 
-def needed(resources: Mapping[str, Any]) -> list[tuple[str, Any, str, str]]:
+def needed(resources: Keyed) -> list[tuple[str, Written, str, str]]:
     """[(controller, neutral part, function name, pointer)] for everything to write, in order."""
     out = []
     for key, controller, function, pointer in ORDER:
@@ -58,7 +59,7 @@ def needed(resources: Mapping[str, Any]) -> list[tuple[str, Any, str, str]]:
     return out
 
 
-def apply(paths: Mapping[str, str], resources: Mapping[str, Any], open_group: Opener = Group) -> None:
+def apply(paths: Mapping[str, str], resources: Keyed, open_group: Opener = Group) -> None:
     """Writes all limits except device rules. StepFailure with file, value and pointer. open_group(path, key): `update` passes one that
     records writes."""
     if resources.get("unified"):
@@ -231,7 +232,7 @@ def _weight(group: Group, name: str, value: str, pointer: str) -> None:
     group.write(name, value, pointer)
 
 
-def hugetlb(group: Group, limits: Sequence[Sequence[Any]]) -> None:
+def hugetlb(group: Group, limits: Sequence[Row]) -> None:
     for number, (size, limit) in enumerate(limits):
         pointer = "%s/hugepageLimits/%d" % (POINTER, number)
         group.write("hugetlb.%s.limit_in_bytes" % size, "%d" % limit, pointer)
@@ -249,7 +250,7 @@ def net_prio(group: Group, network: Network) -> None:
         group.write("net_prio.ifpriomap", "%s %d" % (name, priority), "%s/network/priorities/%d" % (POINTER, number))
 
 
-def rdma(group: Group, devices: Sequence[Sequence[Any]]) -> None:
+def rdma(group: Group, devices: Sequence[Row]) -> None:
     for device, handles, objects in devices:
         group.write("rdma.max", rdma_line(device, handles, objects), "%s/rdma/%s" % (POINTER, device))
 
@@ -263,7 +264,7 @@ def rdma_line(device: str, handles: int | None, objects: int | None) -> str:
     return line
 
 
-WRITERS: dict[str, Callable[[Group, Any], None]] = {
+WRITERS: dict[str, Callable[[Group, Written], None]] = {
     "cpuset": cpuset, "memory": memory, "cpu": cpu, "pids": pids, "blkio": blkio, "hugetlb": hugetlb, "net_cls": net_cls,
     "net_prio": net_prio,
     "rdma": rdma,
@@ -273,7 +274,7 @@ WRITERS: dict[str, Callable[[Group, Any], None]] = {
 # --- while a cgroup is created
 
 
-def preparer(key: str, resources: Mapping[str, Any]) -> Prepare | None:
+def preparer(key: str, resources: Keyed) -> Prepare | None:
     """Returns what tree.make calls for each new level: it fills cpusets, because an empty one accepts no process, and sets a realtime
     budget before init joins."""
     if key == "cpuset":

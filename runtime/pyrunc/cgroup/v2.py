@@ -17,9 +17,8 @@ from pyrunc.errors import CallError, StepFailure
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any
 
-    from pyrunc.cgroup.shapes import Blkio, Cpu, Memory, Pids
+    from pyrunc.cgroup.shapes import Blkio, Cpu, Keyed, Memory, Pids, Row
     from pyrunc.cgroup.tree import Prepare
     from pyrunc.cgroup.v1 import Opener
 
@@ -28,7 +27,7 @@ DOMAIN_ONLY = ("memory", "io", "hugetlb")  # controllers that a threaded cgroup 
 PERIOD = 100000
 
 
-def apply(paths: Mapping[str, str], resources: Mapping[str, Any], open_group: Opener = Group) -> None:
+def apply(paths: Mapping[str, str], resources: Keyed, open_group: Opener = Group) -> None:
     """Writes all limits except device rules. StepFailure with file, value and pointer. open_group(path, key): `update` passes one that
     records writes."""
     group = open_group(paths["unified"], "unified")
@@ -194,7 +193,7 @@ def io(group: Group, part: Blkio) -> None:
         group.write("io.max", "%d:%d %s=%s" % (major, minor, kind, rate or "max"), pointer)
 
 
-def hugetlb(group: Group, limits: Sequence[Sequence[Any]]) -> None:
+def hugetlb(group: Group, limits: Sequence[Row]) -> None:
     for number, (size, limit) in enumerate(limits):
         pointer = "%s/hugepageLimits/%d" % (POINTER, number)
         group.write("hugetlb.%s.max" % size, "%d" % limit, pointer)
@@ -235,7 +234,7 @@ WRITERS = (
 # --- controllers
 
 
-def preparer(resources: Mapping[str, Any]) -> Prepare:
+def preparer(resources: Keyed) -> Prepare:
     """Returns what tree.make calls for each new level: it enables all of the parent's controllers, and makes a new level threaded if it is
     invalid because it is below a threaded cgroup, unless a wanted controller does not support that."""
     wanted = [c for c in DOMAIN_ONLY if _wants(resources, c)]
@@ -257,7 +256,7 @@ def preparer(resources: Mapping[str, Any]) -> Prepare:
     return prepare
 
 
-def _wants(resources: Mapping[str, Any], controller: str) -> bool:
+def _wants(resources: Keyed, controller: str) -> bool:
     if any(key.partition(".")[0] == controller for key, _value in resources.get("unified") or ()):
         return True
     return bool(resources.get({"io": "blkio"}.get(controller, controller)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     Value: TypeAlias = Any  # what a signature describes: numbers, str, lists, tuples, dicts, (signature, value) for a variant
-    Fields: TypeAlias = dict[int, Any]  # of a header: {code: value}
+    Fields: TypeAlias = dict[int, Value]  # of a header: {code: value}
     Message: TypeAlias = tuple[int, Fields, list[Value]]
 
 CALL, REPLY, ERROR, SIGNAL = 1, 2, 3, 4

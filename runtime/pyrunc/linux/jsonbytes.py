@@ -11,16 +11,16 @@ from pyrunc.linux import _syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyrunc.jsonio import Json
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: Json) -> bytes:
     """Plain data → one line in UTF-8, without a newline. For our own files: nothing is escaped for terminals."""
     data = _syscalls.json(value, ",")
     return jsonio.dumps(value).encode("utf-8", "surrogateescape") if data is None else data
 
 
-def by_lines(document: dict[str, Any]) -> bytes:
+def by_lines(document: dict[str, Json]) -> bytes:
     """An object → lines, each key except the first on a separate line, so that a reader can skip some of them."""
     data = _syscalls.json(document, "\n,")
     if data is None:

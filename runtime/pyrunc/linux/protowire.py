@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     Kind: TypeAlias = Any  # INT, BOOL, TEXT, Fields, or a list of one of them: the type would contain itself
     Fields: TypeAlias = Mapping[str, tuple[int, Kind]]
-    Message: TypeAlias = dict[str, Any]  # a value for each field, of the field's kind
+    Value: TypeAlias = Any  # of a field's kind, which only the description of the message knows
+    Message: TypeAlias = dict[str, Value]
 
 INT, BOOL, TEXT = "int", "bool", "text"
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
@@ -25,7 +26,7 @@ VARINT_BYTES = 10
 # -- encoding
 
 
-def encode(fields: Fields, values: Mapping[str, Any]) -> bytes:
+def encode(fields: Fields, values: Mapping[str, Value]) -> bytes:
     """{name: value} -> bytes, in the order of `values`. A list is a repeated field; None and the empty list are absent."""
     out = bytearray()
     for name, value in values.items():
@@ -36,7 +37,7 @@ def encode(fields: Fields, values: Mapping[str, Any]) -> bytes:
     return bytes(out)
 
 
-def _field(out: bytearray, number: int, kind: Kind, value: Any) -> None:
+def _field(out: bytearray, number: int, kind: Kind, value: Value) -> None:
     if kind == INT or kind == BOOL:
         _varint(out, number << 3 | VARINT)
         _varint(out, int(value))
@@ -110,7 +111,7 @@ def _take(data: bytes, at: int, wire: int) -> tuple[int | bytes, int]:
     return bytes(data[at : at + size]), at + size
 
 
-def _value(name: str, kind: Kind, body: int | bytes) -> Any:
+def _value(name: str, kind: Kind, body: int | bytes) -> Value:
     if (kind == INT or kind == BOOL) != isinstance(body, int):
         raise ValueError("%s is of another type than expected" % name)
     if isinstance(body, int):

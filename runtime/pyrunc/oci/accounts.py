@@ -14,7 +14,9 @@ from pyrunc.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import TypeAlias
+
+    Members: TypeAlias = dict[str, int | list[int]]  # of /process/user: uid, gid, additionalGids
 
 LIMIT = 1 << 20  # bytes that are read from each file
 NO_ID = 0xFFFFFFFF  # (uid_t) -1 means "no change" to the kernel
@@ -28,13 +30,13 @@ def identity(text: str, option: str) -> int:
     return int(text)
 
 
-def chosen(text: str, pid: int) -> dict[str, Any]:
+def chosen(text: str, pid: int) -> Members:
     """'UID', 'UID:GID', 'NAME' or 'NAME:GROUP' -> the members of /process/user that change. pid: the container's init, whose root has the
     files. An empty name or group is refused. UsageError, StateError."""
     name, colon, group = text.partition(":")
     if not name or (colon and not group) or ":" in group:
         raise UsageError("bad-user", 'invalid user "%s"' % quote(text), "exec", "user", "give UID, UID:GID, NAME or NAME:GROUP")
-    found = {"uid": identity(name, "user")} if _is_number(name) else _user(name, pid)
+    found: Members = {"uid": identity(name, "user")} if _is_number(name) else _user(name, pid)
     if colon:
         found["gid"] = identity(group, "user") if _is_number(group) else _group(group, pid)
     return found
@@ -45,7 +47,7 @@ def _is_number(text: str) -> bool:
     return text[0].isdigit() or text[0] in "+-" or text != text.strip()
 
 
-def _user(name: str, pid: int) -> dict[str, Any]:
+def _user(name: str, pid: int) -> Members:
     for fields in _lines("/etc/passwd", pid):
         if fields[0] == name and len(fields) >= 4:
             groups = [identity(f[2], "user") for f in _lines("/etc/group", pid) if len(f) >= 4 and name in f[3].split(",")]

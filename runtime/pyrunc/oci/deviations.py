@@ -12,7 +12,11 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeAlias
+
+    from pyrunc.jsonio import Json
+
+    Row: TypeAlias = tuple[Any, ...]  # of the tables below, whose rows differ in length; a runtime whose behaviour is unknown is None
 
 STRICTER = (
     ("/", "a second document or anything else after the JSON is refused", "reads the first document and stops"),
@@ -235,7 +239,7 @@ def text() -> str:
     return "\n".join(lines)
 
 
-def document() -> list[dict[str, Any]]:
+def document() -> list[dict[str, Json]]:
     """The same as data: [{"group", "where", "pyrunc", "runc", "crun", "found_by"}], None if it is unknown, or the same as here."""
     found = []
     for title, rows in GROUPS:
@@ -254,6 +258,6 @@ def document() -> list[dict[str, Any]]:
     return found
 
 
-def testable() -> list[tuple[Any, ...]]:
+def testable() -> list[Row]:
     """[(where, pyrunc, runc, crun, test)] for the rows that can be detected in a config."""
     return [row for _title, rows in GROUPS for row in rows if len(row) == 5]

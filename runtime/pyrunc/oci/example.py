@@ -10,7 +10,7 @@ from pyrunc.oci.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyrunc.jsonio import Json
 
 CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
 MASKED = (
@@ -20,9 +20,9 @@ MASKED = (
 READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
-def config(rootless: bool = False, uid: int = 0, gid: int = 0, cgroup_namespace: bool = False) -> dict[str, Any]:
+def config(rootless: bool = False, uid: int = 0, gid: int = 0, cgroup_namespace: bool = False) -> dict[str, Json]:
     """-> the document. uid and gid: the caller's, for the rootless maps; cgroup_namespace: for hosts with cgroup v2."""
-    linux: dict[str, Any] = {} if rootless else {"resources": {"devices": [{"allow": False, "access": "rwm"}]}}
+    linux: dict[str, Json] = {} if rootless else {"resources": {"devices": [{"allow": False, "access": "rwm"}]}}
     if rootless:
         linux["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": 1}]
         linux["gidMappings"] = [{"containerID": 0, "hostID": gid, "size": 1}]
@@ -41,7 +41,7 @@ def config(rootless: bool = False, uid: int = 0, gid: int = 0, cgroup_namespace:
     }
 
 
-def _process() -> dict[str, Any]:
+def _process() -> dict[str, Json]:
     return {
         "terminal": True,
         "user": {"uid": 0, "gid": 0},
@@ -54,7 +54,7 @@ def _process() -> dict[str, Any]:
     }
 
 
-def _mounts(rootless: bool) -> list[dict[str, Any]]:
+def _mounts(rootless: bool) -> list[dict[str, Json]]:
     tty = [] if rootless else ["gid=5"]  # group tty is not mapped
     safe = ["nosuid", "noexec", "nodev"]
     sys = _mount("/sys", "sysfs", "sysfs", *safe, "ro")
@@ -71,5 +71,5 @@ def _mounts(rootless: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str, Any]:
+def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str, Json]:
     return {"destination": destination, "type": kind, "source": source, "options": list(options)}

@@ -24,9 +24,12 @@ from pyrunc.oci import validate
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any
+    from typing import Any, TypeAlias
 
+    from pyrunc.jsonio import Json
     from pyrunc.oci.validate import Path
+
+    Library: TypeAlias = Any  # an object of jsonschema or referencing, whose types do not describe what is used of it
 
 
 SCHEMAS = {
@@ -38,7 +41,7 @@ SCHEMAS = {
 }
 
 
-def problems(document: Any, what: str = "config") -> list[dict[str, Any]]:
+def problems(document: Json, what: str = "config") -> list[dict[str, Json]]:
     """-> [{"pointer", "words", "expected", "value"}, …], ordered by pointer, one per pointer."""
     found = {}
     for error in _leaves(validator(what).iter_errors(document)):
@@ -52,14 +55,14 @@ def problems(document: Any, what: str = "config") -> list[dict[str, Any]]:
 
 
 @functools.cache
-def validator(what: str) -> Any:
+def validator(what: str) -> Library:
     """The Draft4Validator for one kind of document, with local references only."""
     schema = {"$ref": "https://pyrunc.invalid/" + SCHEMAS[what]}
-    registry: Any = referencing.Registry(retrieve=_retrieve)  # type: ignore[call-arg]  # attrs generates the arguments
+    registry: Library = referencing.Registry(retrieve=_retrieve)  # type: ignore[call-arg]  # attrs generates the arguments
     return _Draft4(schema, registry=registry)
 
 
-def _retrieve(uri: str) -> Any:
+def _retrieve(uri: str) -> Library:
     name = uri.rpartition("/")[2]
     if name not in _NAMES:
         raise referencing.exceptions.NoSuchResource(ref=uri)  # type: ignore[call-arg]  # attrs
@@ -78,7 +81,7 @@ _NAMES = {s.partition("#")[0] for s in SCHEMAS.values()} | {
 }
 
 
-def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
+def _pattern(validator: Library, pattern: str, instance: Json, schema: Json) -> Iterator[Library]:
     """The keyword `pattern`, with a `$` that means the end."""
     if validator.is_type(instance, "string"):
         text = pattern[:-1] + r"\Z" if pattern.endswith("$") else pattern
@@ -89,7 +92,7 @@ def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterat
 _Draft4 = jsonschema.validators.extend(Draft4Validator, {"pattern": _pattern})
 
 
-def _leaves(errors: Iterable[Any]) -> Iterator[Any]:
+def _leaves(errors: Iterable[Library]) -> Iterator[Library]:
     for error in errors:
         if error.context:
             yield from _leaves(error.context)
@@ -97,14 +100,14 @@ def _leaves(errors: Iterable[Any]) -> Iterator[Any]:
             yield error
 
 
-def _missing(error: Any) -> list[str]:
+def _missing(error: Library) -> list[str]:
     """Names of the missing properties: jsonschema reports each one separately, with the name only in the message."""
     if error.validator != "required":
         return []
     return [name for name in error.validator_value if name not in error.instance and error.message.startswith(repr(name))]
 
 
-def _rule(schema: dict[str, Any]) -> Any:
+def _rule(schema: dict[str, Json]) -> Json:
     """A leaf of the schema as a rule of the table, as needed by validate.expected(), so that both validators use the same words."""
     kind = schema["type"]
     if kind == "integer":
@@ -117,7 +120,7 @@ def _rule(schema: dict[str, Any]) -> Any:
     return ({"string": "s", "boolean": "b", "array": "a", "object": "o"}[kind],)
 
 
-def _problem(pointer: str, error: Any) -> dict[str, Any]:
+def _problem(pointer: str, error: Library) -> dict[str, Json]:
     path: Path | None = None
     for step in error.absolute_path:
         path = (path, step)
@@ -133,6 +136,6 @@ def _problem(pointer: str, error: Any) -> dict[str, Any]:
     return {"pointer": pointer or "/", "words": words, "expected": expected, "value": _short(error.instance)}
 
 
-def _short(value: Any) -> Any:
+def _short(value: Json) -> Json:
     """The value that was found, shortened for a report."""
     return value if not isinstance(value, dict | list) and len(str(value)) <= 200 else validate.shown(value)

@@ -11,7 +11,8 @@ from pyrunc.oci import version
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+
+    from pyrunc.jsonio import Json
 
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
@@ -45,7 +46,7 @@ def document(
     supported_flags: Iterable[str],
     checkpoint: bool,
     libseccomp: str | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """-> the document. mount_options and capabilities: names that the parts know; supported_flags: the FLAGS that this kernel accepts;
     libseccomp: its version, if it is installed."""
     annotations = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyrunc.jsonio import Json
 
 ALLOWED = """
     _llseek _newselect accept accept4 access adjtimex alarm arch_prctl bind brk cachestat capget capset chdir chmod chown
@@ -46,10 +46,10 @@ AF_VSOCK = 40  # gives access to the hypervisor
 PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
 
-def profile() -> dict[str, Any]:
+def profile() -> dict[str, Json]:
     """-> /linux/seccomp"""
     allow = "SCMP_ACT_ALLOW"
-    rules: list[dict[str, Any]] = [{"names": ALLOWED.split(), "action": allow}]
+    rules: list[dict[str, Json]] = [{"names": ALLOWED.split(), "action": allow}]
     rules.append({"names": ["socket"], "action": allow, "args": [{"index": 0, "value": AF_VSOCK, "op": "SCMP_CMP_NE"}]})
     rules += [
         {"names": ["personality"], "action": allow, "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]} for value in PERSONALITIES

@@ -15,7 +15,7 @@ from pyrunc.oci import pointers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyrunc.jsonio import Json
 
 LIMIT = 16 << 20  # bytes
 FLAGS = posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK | posix.O_NOCTTY
@@ -23,7 +23,7 @@ KINDS = {S_IFDIR: "a directory", S_IFCHR: "a character device", S_IFBLK: "a bloc
 OWN = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
 
-def config(bundle: str | bytes | int, name: str = "config.json") -> tuple[dict[str, Any], bytes]:
+def config(bundle: str | bytes | int, name: str = "config.json") -> tuple[dict[str, Json], bytes]:
     """bundle: path or directory descriptor -> (document, its bytes). Raises Refusal."""
     if isinstance(bundle, int):
         return file(name, dir_fd=bundle)
@@ -37,7 +37,7 @@ def _path(bundle: str | bytes, name: str) -> str:
 
 def file(
     path: str | bytes, shown: str | None = None, dir_fd: int | None = None, limit: int = LIMIT, wrap: str | None = None
-) -> tuple[dict[str, Any], bytes]:
+) -> tuple[dict[str, Json], bytes]:
     """A JSON file with an object -> (document, its bytes). `shown` is its name in messages; with `wrap`, a list is accepted as {wrap:
     list}. Raises Refusal."""
     name = errors.quote(shown or fileio.fsdecode(path))
@@ -69,13 +69,13 @@ def _contents(path: str | bytes, name: str, dir_fd: int | None, limit: int) -> b
         posix.close(fd)
 
 
-def stream(fd: int, name: str, limit: int = LIMIT, wrap: str | None = None) -> tuple[dict[str, Any], bytes]:
+def stream(fd: int, name: str, limit: int = LIMIT, wrap: str | None = None) -> tuple[dict[str, Json], bytes]:
     """The same from an open descriptor, up to the end: standard input may be a pipe, and then reading blocks."""
     raw = _read(fd, name, limit)
     return parse(raw, name, wrap), raw
 
 
-def parse(raw: bytes, name: str, wrap: str | None = None) -> dict[str, Any]:
+def parse(raw: bytes, name: str, wrap: str | None = None) -> dict[str, Json]:
     """bytes -> a JSON object without NUL. Raises Refusal."""
     if wrap is not None and raw.lstrip()[:1] == b"[":
         raw = b'{"%s":%b}' % (wrap.encode(), raw)

@@ -24,8 +24,7 @@ from pyrunc.oci.pointers import join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyrunc.jsonio import Json
     from pyrunc.oci.schema_table import Object
     from pyrunc.oci.validate import Path
 
@@ -33,7 +32,7 @@ TYPE_BITS = (0, S_IFIFO, S_IFCHR, S_IFBLK)
 PROPAGATION = {"rprivate": "private", "rshared": "shared", "rslave": "slave", "runbindable": "unbindable"}
 
 
-def config(document: dict[str, Any]) -> dict[str, Any]:
+def config(document: dict[str, Json]) -> dict[str, Json]:
     """Normalises a config in place and returns it. Raises Refusal."""
     if type(document) is not dict:
         return document  # the validator reports it
@@ -49,24 +48,24 @@ def config(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def process(document: dict[str, Any]) -> dict[str, Any]:
+def process(document: dict[str, Json]) -> dict[str, Json]:
     """The same for the process.json of exec."""
     return part(document, "process")
 
 
-def resources(document: dict[str, Any]) -> dict[str, Any]:
+def resources(document: dict[str, Json]) -> dict[str, Json]:
     """The same for the resources of update."""
     return _no_limit(part(document, "resources"))
 
 
-def part(document: dict[str, Any], what: str) -> dict[str, Any]:
+def part(document: dict[str, Json], what: str) -> dict[str, Json]:
     """The same for a document that is part of a config; pointers are relative to it."""
     if type(document) is dict:
         _object(document, schema_table.ROOTS[what], None)
     return document
 
 
-def _object(node: dict[str, Any], rule: Object, path: Path | None) -> None:
+def _object(node: dict[str, Json], rule: Object, path: Path | None) -> None:
     _, required, props, rest = rule
     gone: tuple[str, ...] = ()
     folded = None
@@ -99,7 +98,7 @@ def _object(node: dict[str, Any], rule: Object, path: Path | None) -> None:
         del node[key]
 
 
-def _list(node: list[Any], rule: Object, path: Path) -> None:
+def _list(node: list[Json], rule: Object, path: Path) -> None:
     for index, value in enumerate(node):
         if type(value) is dict:
             _object(value, rule, (path, index))
@@ -125,13 +124,13 @@ def _pointer(path: Path | None, key: str) -> str:
     return join(*steps[::-1])
 
 
-def _no_limit(resources: dict[str, Any]) -> dict[str, Any]:
+def _no_limit(resources: dict[str, Json]) -> dict[str, Json]:
     if type(resources) is dict and resources.get("pids") == {}:
         del resources["pids"]
     return resources
 
 
-def _linux(linux: dict[str, Any]) -> None:
+def _linux(linux: dict[str, Json]) -> None:
     _no_limit(linux.get("resources", {}))
     propagation = linux.get("rootfsPropagation")
     if type(propagation) is str:

@@ -8,8 +8,8 @@ from pyrunc.errors import escape_pointer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from pyrunc.jsonio import Json
     from pyrunc.oci.schema_table import Rule
 
 
@@ -23,7 +23,7 @@ def split(pointer: str) -> list[str]:
     return [s.replace("~1", "/").replace("~0", "~") for s in pointer.split("/")[1:]]
 
 
-def get(document: Any, pointer: str, default: Any = None) -> Any:
+def get(document: Json, pointer: str, default: Json = None) -> Json:
     """The value that a pointer leads to, through objects and lists."""
     node = document
     for step in split(pointer):
@@ -36,7 +36,7 @@ def get(document: Any, pointer: str, default: Any = None) -> Any:
     return node
 
 
-def strings(document: Any) -> Iterator[tuple[str, str]]:
+def strings(document: Json) -> Iterator[tuple[str, str]]:
     """Yields (pointer, text) for each string value, but not for keys, in document order. Not recursive."""
     pending = [("", document)]
     while pending:
@@ -50,7 +50,7 @@ def strings(document: Any) -> Iterator[tuple[str, str]]:
             pending += [("%s/%d" % (pointer, i), node[i]) for i in range(len(node) - 1, -1, -1)]
 
 
-def unknown(document: Any, rule: Rule) -> list[str]:
+def unknown(document: Json, rule: Rule) -> list[str]:
     """Pointers of keys that the schema does not know, for `validate --strict`. `rule` is one of schema_table."""
     out = []
     pending = [("", document, rule)]

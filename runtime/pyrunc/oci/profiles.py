@@ -11,9 +11,11 @@ from pyrunc.oci import example, filters_default
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Any, TypeAlias
+    from typing import TypeAlias
 
-    Document: TypeAlias = dict[str, Any]  # a config.json
+    from pyrunc.jsonio import Json
+
+    Document: TypeAlias = dict[str, Json]  # a config.json
 
 NAMES = ("minimal", "docker", "podman", "k8s", "rootless", "hardened")
 ABOUT = {
@@ -190,7 +192,7 @@ def _hardened(document: Document) -> dict[str, str]:
 MAKERS = {"minimal": _minimal, "docker": _docker, "podman": _podman, "k8s": _k8s, "rootless": _rootless, "hardened": _hardened}
 
 
-def explain(document: Document, reasons: Mapping[str, str]) -> list[dict[str, Any]]:
+def explain(document: Document, reasons: Mapping[str, str]) -> list[dict[str, Json]]:
     """[{"pointer", "value", "what", "why"}]: each property with a value, in document order."""
     from pyrunc.errors import escape_pointer
     from pyrunc.oci import glossary

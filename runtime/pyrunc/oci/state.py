@@ -11,8 +11,9 @@ from pyrunc.oci.version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any, TypedDict
+    from typing import TypedDict
+
+    from pyrunc.state_document import State
 
     class _Optional(TypedDict, total=False):
         pid: int  # the host's; for hooks, the pid in the hook's pid namespace, and absent if there is none
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
         created: str
         annotations: dict[str, str]
         owner: str
-        ended: dict[str, Any]  # how a stopped container exited, if that is known
+        ended: dict[str, object]  # how a stopped container exited, if that is known
 
     class Document(_Optional):
         """runtime.md#state, and runc's additions."""
@@ -31,17 +32,17 @@ if TYPE_CHECKING:
         bundle: str
 
 
-def for_state(state: Mapping[str, Any], status: str) -> Document:
+def for_state(state: State, status: str) -> Document:
     """state: the stored state (id, pid, bundle, rootfs, created, annotations) -> the object that `state` prints."""
     return document(state, status, "")
 
 
-def for_list(state: Mapping[str, Any], status: str) -> Document:
+def for_list(state: State, status: str) -> Document:
     """One row of `list`: the same, with the name of the owner."""
     return document(state, status, owner_name(state.get("owner", 0)))
 
 
-def document(state: Mapping[str, Any], status: str, owner: str) -> Document:
+def document(state: State, status: str, owner: str) -> Document:
     out: Document = {
         "ociVersion": VERSION,
         "id": state["id"],

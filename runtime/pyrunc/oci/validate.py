@@ -14,12 +14,13 @@ from pyrunc.oci.pointers import join
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, TypeAlias
+    from typing import TypeAlias
 
+    from pyrunc.jsonio import Json
     from pyrunc.oci.schema_table import List, Object, Rule, Unit
 
     Path: TypeAlias = tuple["Path | None", str | int]  # (path of the parent, key or index)
-    Problem: TypeAlias = tuple[str, str, Any, str]  # (pointer, words, value, reason)
+    Problem: TypeAlias = tuple[str, str, Json, str]  # (pointer, words, value, reason)
 
 FORMS = {  # descriptions of the patterns in the schemas
     "^RLIMIT_[A-Z]+$": "the name of a limit, like RLIMIT_NOFILE",
@@ -33,7 +34,7 @@ _STRINGS = frozenset((str,))
 MOST = 1000  # the maximum number of problems in a list
 
 
-def check(document: Any, what: str = "config", all: bool = False) -> list[Problem]:
+def check(document: Json, what: str = "config", all: bool = False) -> list[Problem]:
     """-> [(pointer, words, value, reason)], empty if the document is valid. what: config, process, resources, state, features.
 
     Stops at the first problem unless `all`. The words begin with the name of the property and form a sentence."""
@@ -45,7 +46,7 @@ def check(document: Any, what: str = "config", all: bool = False) -> list[Proble
     return found
 
 
-def _object(node: dict[str, Any], rule: Object, path: Path | None, found: list[Problem], most: int) -> None:
+def _object(node: dict[str, Json], rule: Object, path: Path | None, found: list[Problem], most: int) -> None:
     _, required, props, rest = rule
     for key in required:
         if key not in node:
@@ -77,7 +78,7 @@ def _object(node: dict[str, Any], rule: Object, path: Path | None, found: list[P
             return
 
 
-def _list(node: list[Any], rule: List, path: Path, found: list[Problem], most: int) -> None:
+def _list(node: list[Json], rule: List, path: Path, found: list[Problem], most: int) -> None:
     below = rule[1]
     kind = below[0]
     if len(node) < rule[2]:
@@ -107,7 +108,7 @@ def _list(node: list[Any], rule: List, path: Path, found: list[Problem], most: i
             return
 
 
-def _fits(value: Any, rule: Rule) -> bool:
+def _fits(value: Json, rule: Rule) -> bool:
     """Whether a scalar satisfies a rule. In Python bool is an int, so types are compared exactly."""
     if rule[0] == "i":
         return type(value) is int and rule[1] <= value <= rule[2]
@@ -151,7 +152,7 @@ def expected(rule: Rule) -> str:
     return "must be " + {"s": "a string", "b": "true or false", "o": "an object", "a": "a list", "x": "anything"}[rule[0]]
 
 
-def shown(value: Any) -> str:
+def shown(value: Json) -> str:
     """A value of the config, for a message."""
     if type(value) is str:
         return '"%s"' % errors.quote(value)
@@ -162,11 +163,11 @@ def shown(value: Any) -> str:
     return {None: "null", True: "true", False: "false"}[value] if value is None or type(value) is bool else errors.quote(value)
 
 
-def sentence(path: Path | None, rule: Rule, value: Any) -> str:
+def sentence(path: Path | None, rule: Rule, value: Json) -> str:
     return "%s %s, found %s" % (subject(path), expected(rule), shown(value))
 
 
-def _problem(path: Path | None, key: str | int, rule: Rule, value: Any) -> Problem:
+def _problem(path: Path | None, key: str | int, rule: Rule, value: Json) -> Problem:
     path = (path, key)
     return _pointer(path), sentence(path, rule, value), value, "wrong-type"
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 VERSION = "1.3.0"  # what pyrunc implements; printed by `state` and `features`, and passed to hooks
 OLDEST = "1.0.0"
 
 
-def parse(text: Any) -> tuple[int, int, int | None, str, str] | None:
+def parse(text: object) -> tuple[int, int, int | None, str, str] | None:
     """'1.2.0-rc.1+dev' -> (1, 2, 0, 'rc.1', 'dev'). '1.0' -> (1, 0, None, '', ''): not SemVer, but callers send it. None if it is not a
     version."""
     if not isinstance(text, str) or not text.isascii() or len(text) > 255:
@@ -25,7 +21,7 @@ def parse(text: Any) -> tuple[int, int, int | None, str, str] | None:
     return int(parts[0]), int(parts[1]), int(parts[2]) if len(parts) == 3 else None, pre, build
 
 
-def semver(text: Any) -> bool:
+def semver(text: object) -> bool:
     """Whether it is strictly valid SemVer."""
     parsed = parse(text)
     return parsed is not None and parsed[2] is not None

@@ -18,10 +18,10 @@ from pyrunc.oci import state
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, Final, TypedDict, TypeGuard
+    from typing import Final, TypedDict, TypeGuard
 
     from pyrunc.linux.spawn import Result
-    from pyrunc.parts.sides import Cancel, Context, HookRun
+    from pyrunc.parts.sides import Cancel, Context, HookRun, Json
 
     class Given(TypedDict, total=False):
         path: str
@@ -307,7 +307,7 @@ KEPT = {"kind": str, "index": int, "path": str, "ended": str, "code": int, "ms":
 def outcomes(stored: Mapping[str, object]) -> list[Outcome]:
     """The notes of a state document -> [{"kind", "index", "path", "ended", "status", "signal", "ms", "stdout", "stderr"}]. ended: exit,
     signal, timeout or cancel (a signal has stopped the command)."""
-    notes: Any = stored.get("hooks") or ()  # contents of a file below --root
+    notes: Json = stored.get("hooks") or ()  # contents of a file below --root
     return [_row(note) for note in notes if _is_note(note)]
 
 

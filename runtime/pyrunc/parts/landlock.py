@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Final, TypedDict
 
-    from pyrunc.parts.sides import Context, ExecRun, InitRun, Op, TailRun
+    from pyrunc.parts.sides import Context, ExecRun, InitRun, Json, Op, TailRun
 
     Node = TypedDict(
         "Node",
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         total=False,
     )
 
-    Rule = list[Any]  # [path or port, allowed rights, pointer]
+    Rule = list[Any]  # [path or port, allowed rights, pointer]: JSON has no tuples
 
     class Entry(TypedDict):
         attr: list[int]  # in the order of RULESET
@@ -80,7 +80,7 @@ def plan(node: Node, ctx: Context) -> Entry:
     return {"attr": attr, "paths": found[0], "ports": found[1]}
 
 
-def _object(value: object, pointer: str, keys: Sequence[str]) -> dict[str, Any]:
+def _object(value: object, pointer: str, keys: Sequence[str]) -> dict[str, Json]:
     if type(value) is not dict:
         raise Refusal("not-an-object", "must be an object", pointer, "with " + ", ".join(keys))
     for key in value:
@@ -89,7 +89,7 @@ def _object(value: object, pointer: str, keys: Sequence[str]) -> dict[str, Any]:
     return value
 
 
-def _list(value: object, pointer: str) -> list[Any]:
+def _list(value: object, pointer: str) -> list[Json]:
     if type(value) is not list:
         raise Refusal("not-a-list", "must be a list", pointer)
     return value
@@ -101,7 +101,7 @@ def _number(value: object, pointer: str, most: int = 2**64 - 1) -> int:
     return value
 
 
-def _handled(ruleset: dict[str, Any], name: str, version: int) -> int:
+def _handled(ruleset: dict[str, Json], name: str, version: int) -> int:
     pointer = "%s/ruleset/%s" % (POINTER, name)
     rights = _number(ruleset.get(name, 0), pointer)
     known = max([bits for since, bits in RIGHTS[name] if since <= version], default=0)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, TypedDict
 
     from pyrunc.parts.plans import Plans
-    from pyrunc.parts.sides import Context, InitRun, Op, TailRun
+    from pyrunc.parts.sides import CallHelper, Context, InitRun, Op, TailRun
     from pyrunc.parts.user import Entry as User
 
     Node = TypedDict(
@@ -82,9 +82,9 @@ def has_process(plans: Plans) -> bool:
     return "program" in plans
 
 
-def check(entry: Entry, ctx: Context, _call_helper: Callable[[str, Any], Any]) -> Iterator[PyruncError]:
+def check(entry: Entry, ctx: Context, _call_helper: CallHelper) -> Iterator[PyruncError]:
     """Unsupported if the program is not in the root. Nothing is mounted yet, so this is checked only if no mount covers the path."""
-    plans: Any = ctx.plans
+    plans: Any = ctx.plans  # read by name: an entry, or one of its keys, may be missing
     root = (plans.get("root") or {}).get("path")
     name = entry["args"][0]
     if root is None:

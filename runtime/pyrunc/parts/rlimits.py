@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         total=False,
     )
 
-    Row = list[Any]  # [type: str, number, soft, hard, index in the config]
+    Row = list[Any]  # [type: str, number, soft, hard, index in the config]: JSON has no tuples
 
     class Entry(TypedDict):
         list: list[Row]

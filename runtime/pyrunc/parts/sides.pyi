@@ -8,11 +8,14 @@ engine/run.py implements all of them; after the clone each side has its own copy
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, TypedDict
 
+from pyrunc.jsonio import Json as Json
 from pyrunc.linux.proc import Proc
 from pyrunc.parts.plans import Plans
 
-Json: TypeAlias = Any  # a parsed document: checked by the validator, not by the type checker
 Op: TypeAlias = tuple[Any, ...]  # an operation of finish() and spawn(): (name, argument, …); csrc/ops.h has the table
+State: TypeAlias = Any  # state_dir.StateDir, a module above the parts
+Data: TypeAlias = Any  # of a call by name, or what a part keeps for itself: only the callee knows the type
+CallHelper: TypeAlias = Callable[[str, object], Data]  # a module of helper/, called by name, and its argument
 
 class Options(TypedDict, total=False):
     """The command-line options that plans and verbs use."""
@@ -37,14 +40,14 @@ class Options(TypedDict, total=False):
     allow_annotation_paths: bool
     notify_socket: str | None
     seccomp_receiver: str | None
-    cgroup: Any  # for exec: the sub-cgroup, or one for each controller
+    cgroup: list[str] | None  # for exec: the sub-cgroup, or one for each controller
 
 class Context(Protocol):
     """What plan() may use."""
 
     id: str
     bundle: str
-    config: dict[str, Any]
+    config: dict[str, Json]
     options: Options
     root: str
     plans: Plans
@@ -53,7 +56,7 @@ class Context(Protocol):
     @property
     def in_userns(self) -> bool: ...
     @property
-    def probe(self) -> Any: ...  # linux/probe.py, or a fake
+    def probe(self) -> Any: ...  # linux/probe.py, or what stands for it: a module has no type
     def warn(self, pointer: str, text: str) -> None: ...
     def notice(self, pointer: str, text: str) -> None: ...
 
@@ -62,7 +65,7 @@ class Run(Protocol):
 
     id: str
     bundle: str
-    config: dict[str, Any]
+    config: dict[str, Json]
     plans: Plans
     options: Options
     fds: dict[str, int]  # opened in `prepare`, inherited by init under the same numbers
@@ -83,7 +86,7 @@ class TailRun(Run, Protocol):
 class AskRun(Run, Protocol):
     """A side that can send requests to the other side."""
 
-    def ask(self, part: str, request: Any) -> tuple[Any, list[int]]: ...  # returns what the part's host_answer returns
+    def ask(self, part: str, request: object) -> Answer: ...  # returns what the part's host_answer returns
 
 class Cancel(Protocol):
     """A command that a signal can interrupt."""
@@ -96,25 +99,25 @@ class HookRun(AskRun, Protocol):
     """Hooks run on both sides."""
 
     annotations: dict[str, str]
-    state_dir: Any  # state_dir.StateDir; None where nothing is stored, and in init
+    state_dir: State  # None where nothing is stored, and in init
     cancel: Cancel | None
-    late_filter: tuple[Any, ...] | None  # init: the filter that is not loaded yet
+    late_filter: Op | None  # init: the filter that is not loaded yet
     exec_env: tuple[bytes, ...] | None  # init: the program's environment
 
     @property
     def host_env(self) -> list[bytes]: ...
     def read_host_env(self) -> None: ...
     def check(self) -> None: ...
-    def record(self, key: str, value: Any) -> None: ...
-    def record_all(self, values: Mapping[str, Any]) -> None: ...
-    def tell(self, note: Any) -> None: ...
+    def record(self, key: str, value: object) -> None: ...
+    def record_all(self, values: Mapping[str, object]) -> None: ...
+    def tell(self, note: Data) -> None: ...
 
 class HostRun(Run, Protocol):
     """The process that the caller started."""
 
     root: str  # --root
     annotations: dict[str, str]
-    state_dir: Any  # state_dir.StateDir; None where nothing is stored
+    state_dir: State  # None where nothing is stored
     pidfd: int
     clone_flags: int
     cgroup_fd: int  # version 2: for CLONE_INTO_CGROUP; -1
@@ -132,31 +135,31 @@ class HostRun(Run, Protocol):
     @property
     def host_env(self) -> list[bytes]: ...
     def check(self) -> None: ...
-    def record(self, key: str, value: Any) -> None: ...
-    def record_all(self, values: Mapping[str, Any]) -> None: ...
-    def call_helper(self, name: str, payload: Any) -> Any: ...
+    def record(self, key: str, value: object) -> None: ...
+    def record_all(self, values: Mapping[str, object]) -> None: ...
+    def call_helper(self, name: str, payload: object) -> Data: ...
 
 class InitRun(TailRun, Protocol):
     """The clone that becomes the container's process."""
 
-    state_dir: Any  # state_dir.StateDir as of the clone, for reading only
+    state_dir: State  # as of the clone, for reading only
     annotations: dict[str, str]
     joined_ns: tuple[str, ...]
-    late_mounts: list[tuple[Any, int]]
+    late_mounts: list[tuple[Data, int]]
     own_mounts: list[int]  # ids of mounts whose file systems belong to the container alone
-    late_filter: tuple[Any, ...] | None  # the tail's filter: startContainer hooks run under it too
+    late_filter: Op | None  # the tail's filter: startContainer hooks run under it too
     exec_env: tuple[bytes, ...] | None  # the program's; startContainer hooks without an environment get it
 
     @property
     def host_env(self) -> list[bytes]: ...
     def check(self) -> None: ...
-    def ask(self, part: str, request: Any) -> tuple[Any, list[int]]: ...
-    def tell(self, note: dict[str, Any]) -> None: ...
+    def ask(self, part: str, request: object) -> Answer: ...
+    def tell(self, note: dict[str, Data]) -> None: ...
 
 class ExecRun(HostRun, TailRun, Protocol):
     """The process that the caller started, for exec: it acts for the process that joins, which runs no Python."""
 
-    container: Any  # state_dir.StateDir of the container, which exec does not change
+    container: State  # of the container, which exec does not change
 
 class Drift(Protocol):
     """What parts/drift may use: the plan and a running container, and where to report differences."""
@@ -165,17 +168,24 @@ class Drift(Protocol):
     pid: int  # of init
     cgroups: dict[str, str] | None  # the actual ones; None: those of the plan
     started: bool  # the program is running, so everything is applied
-    def differs(self, area: str, what: str, planned: Any, seen: Any, pointer: str | None = None) -> None: ...
+    def differs(self, area: str, what: str, planned: object, seen: object, pointer: str | None = None) -> None: ...
     def miss(self, area: str, why: str) -> None: ...  # it can't be read
     def proc(self, name: str) -> str: ...  # a file in init's /proc directory
     def status(self) -> dict[str, list[str]]: ...  # of proc_pid_status(5): {field: words}
+
+class Seen(TypedDict):
+    """What is mounted at a path."""
+
+    flags: set[str]
+    type: str
+    root: bool  # whether the path is the root of the mount
 
 class Mounted(Protocol):
     """The mounts of a container."""
 
     root_fd: int
     def root_flags(self) -> set[str] | None: ...
-    def at(self, path: str) -> Any: ...  # {"flags", "type", "root": whether the path is the root of the mount}, or None
+    def at(self, path: str) -> Seen | None: ...
 
 Setting: TypeAlias = tuple[str, str, str, str, str]  # area, name, file below /proc, what is planned, pointer
 
@@ -190,8 +200,7 @@ class External(TypedDict):
     follow: bool  # the source may be a link
     by_itself: bool  # never cloned together with the mount that contains it
     pointer: str
-    item: Any  # the part's own
+    item: Data  # the part's own
 
-Answer: TypeAlias = tuple[Any, list[int]]  # of host_answer: plain data and descriptors for init
-Entry: TypeAlias = dict[str, Any]
-Verb: TypeAlias = Callable[..., Any]
+Answer: TypeAlias = tuple[Data, list[int]]  # of host_answer: plain data and descriptors for init
+Entry: TypeAlias = dict[str, Any]  # a part's plan where the part is called by name; it declares the type

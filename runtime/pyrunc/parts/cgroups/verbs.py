@@ -46,7 +46,7 @@ def host_make(entry: Entry, run: HostRun) -> None:
             seen[key] = tree.explore(entry["mounts"][key], path, key)
         existed = {key: count for key, (count, _fd) in seen.items()}
         _check_unused(entry, existed)
-        record: Any = {"mounts": entry["mounts"], "existed": existed, "inodes": {}}  # without paths, which have a separate key
+        record: Any = {"mounts": entry["mounts"], "existed": existed, "inodes": {}}  # a Record without paths, which have a separate key
         run.record_all({"cgroup_paths": entry["paths"], "cgroups": record})
         paths = _make_all(entry, run, record, seen)
     finally:

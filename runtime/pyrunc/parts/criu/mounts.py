@@ -13,10 +13,8 @@ from pyrunc.parts.mounts import bind, host, mountpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.parts.mounts.plan import Entry, Item
-    from pyrunc.parts.sides import External, HostRun
+    from pyrunc.parts.sides import External, HostRun, InitRun
 
 
 def binds(entry: Entry) -> list[tuple[str, bool]]:
@@ -78,12 +76,12 @@ def clone(source: External, run: HostRun, around: str | None = None) -> int:
     return bind.with_flags(tree, item)
 
 
-def _maps(run: HostRun) -> dict[str, Any]:
-    entry: dict[str, Any] = run.plans.get("idmaps") or {}  # type: ignore[assignment]  # two of its keys
+def _maps(run: HostRun) -> dict[str, list[list[int]]]:
+    entry: dict[str, list[list[int]]] = run.plans.get("idmaps") or {}  # type: ignore[assignment]  # two of its keys
     return {"uid": entry.get("uid") or [], "gid": entry.get("gid") or []}
 
 
-def make_mount_points(entry: Entry, run: Any) -> None:
+def make_mount_points(entry: Entry, run: InitRun) -> None:
     """run.root_fd being the container's root: what is missing in the image is made, as create makes it. Binds are there while that
     happens, as others may go into them. What lies in a file system of the container's own comes with the images."""
     fresh: list[str] = []

@@ -6,12 +6,9 @@ import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyrunc.linux.protowire import Message
     from pyrunc.parts.namespaces import Entry
     from pyrunc.parts.sides import HostRun
-
-    Message = dict[str, Any]  # of CRIU's protocol
 
 EXTERNAL = {"network": "net", "pid": "pid"}  # kinds that CRIU does not touch if they are shared; it joins the others with `join_ns`
 KEYS = {"network": "extRootNetNS", "pid": "extRootPidNS"}

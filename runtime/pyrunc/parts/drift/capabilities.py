@@ -6,8 +6,6 @@ from pyrunc.linux import caps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.parts.capabilities import Entry
     from pyrunc.parts.sides import Drift
 
@@ -16,7 +14,7 @@ FIELDS = (("bounding", "CapBnd"), ("effective", "CapEff"), ("permitted", "CapPrm
 
 def compare(entry: Entry, drift: Drift) -> None:
     user = drift.plans.get("user")
-    wanted: dict[str, Any] = {**entry}
+    wanted: dict[str, int] = {**entry}  # type: ignore[dict-item]  # all are int or bool
     if drift.started:
         wanted = after_exec(wanted, user["uid"] if user else 0)
     status = drift.status()
@@ -28,7 +26,7 @@ def compare(entry: Entry, drift: Drift) -> None:
         drift.differs("capabilities", "noNewPrivileges", True, False, "/process/noNewPrivileges")
 
 
-def after_exec(entry: dict[str, Any], uid: int) -> dict[str, Any]:
+def after_exec(entry: dict[str, int], uid: int) -> dict[str, int]:
     """The sets after execve (capabilities(7)): root gets the whole bounding set, unless noNewPrivileges is set; others keep the ambient
     set. The program's file is assumed to have no file capabilities."""
     gained = entry["ambient"]

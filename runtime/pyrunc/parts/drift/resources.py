@@ -7,8 +7,7 @@ from pyrunc.errors import errno_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from pyrunc.cgroup.devices_rules import Rule
     from pyrunc.parts.resources import Entry
     from pyrunc.parts.sides import Drift
 
@@ -25,7 +24,7 @@ def compare(entry: Entry, drift: Drift) -> None:
         _list(drift, paths["devices"], entry["devices"])
 
 
-def _list(drift: Drift, path: str, rules: Any) -> None:
+def _list(drift: Drift, path: str, rules: list[Rule]) -> None:
     from pyrunc.cgroup import devices_rules
 
     wanted = devices_rules.Rules(rules)
@@ -44,7 +43,7 @@ def _list(drift: Drift, path: str, rules: Any) -> None:
                 drift.differs("devices", "rules: " + devices_rules.text(key, "").strip(), planned, there, pointer)
 
 
-def _program(drift: Drift, path: str, rules: Any, optional: bool) -> None:
+def _program(drift: Drift, path: str, rules: list[Rule], optional: bool) -> None:
     from pyrunc.cgroup import devices_bpf, fs
 
     try:

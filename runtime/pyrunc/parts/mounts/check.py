@@ -10,14 +10,13 @@ from pyrunc.linux import mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
+    from collections.abc import Iterator
 
     from pyrunc.parts.mounts.plan import Entry, Item
-    from pyrunc.parts.sides import Context
+    from pyrunc.parts.sides import CallHelper, Context
 
 
-def check(entry: Entry, ctx: Context, _call_helper: Callable[[str, Any], Any]) -> Iterator[PyruncError]:
+def check(entry: Entry, ctx: Context, _call_helper: CallHelper) -> Iterator[PyruncError]:
     """Unsupported: the source of a bind mount does not exist, or this host lacks the file system. Refusal: the file system does not accept
     the value of an option."""
     for item in entry["list"]:

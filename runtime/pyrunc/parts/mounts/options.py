@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, TypedDict
 
-    Word = list[Any]  # [option, its index or -1]
+    Word = list[Any]  # [option, its index or -1]: JSON has no tuples
 
     class Parsed(TypedDict):
         flags: int  # MS_* flags to set; the last word wins

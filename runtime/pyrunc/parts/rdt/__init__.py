@@ -16,9 +16,9 @@ from pyrunc.parts.rdt.statistics import stats as stats
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from typing import Any, Final, TypedDict
+    from typing import Final, TypedDict
 
-    from pyrunc.parts.sides import Context, HostRun
+    from pyrunc.parts.sides import Context, HostRun, Json
 
     class Given(TypedDict, total=False):
         closID: str
@@ -88,7 +88,7 @@ def _check_name(name: str, key: str) -> None:
         )
 
 
-def _schemata(rdt: Mapping[str, Any], root: str) -> list[str]:
+def _schemata(rdt: Mapping[str, Json], root: str) -> list[str]:
     """The lines for the file `schemata`: l3CacheSchema and memBwSchema, then the property `schemata`."""
     lines = []
     for key, prefix, info, what in (("l3CacheSchema", "L3", "L3", "CAT"), ("memBwSchema", "MB:", "MB", "MBA")):

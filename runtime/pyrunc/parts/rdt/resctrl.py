@@ -102,7 +102,7 @@ INFO = {
 }
 
 
-def info(root: str, resource: str) -> dict[str, Any]:
+def info(root: str, resource: str) -> dict[str, Any]:  # INFO has the type of each value
     if not exists("%s/info/%s" % (root, resource)):
         return {}
     fd = open_dir(root, "info", resource)

@@ -226,7 +226,7 @@ def put_back_devices(stored: Entry, changed: Entry, run: HostRun) -> None:
     set_devices(stored["devices"], changed, run)
 
 
-def preview(plans: Plans, open_group: Callable[[str, str], Any], paths: dict[str, str] | None = None) -> None:
+def preview(plans: Plans, open_group: Callable[[str, str], Any], paths: dict[str, str] | None = None) -> None:  # Any: like a Group
     """Has the driver write the limits of a plan to groups that only record the writes: open_group(path, key). paths: the container's actual
     cgroups, if they are known. StepFailure, OSError."""
     cgroups, entry = plans.get("cgroups"), plans.get("resources")

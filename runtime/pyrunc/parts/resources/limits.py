@@ -12,12 +12,12 @@ from pyrunc.errors import Refusal, Unsupported, escape_pointer, quote
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any, Final, TypedDict
+    from typing import Final, TypedDict
 
     from pyrunc.cgroup.devices_rules import Rule
-    from pyrunc.cgroup.shapes import Blkio, Cpu, Memory, Network, Pids
+    from pyrunc.cgroup.shapes import Blkio, Cpu, Memory, Network, Pids, Row
     from pyrunc.parts.devices.plan import Given as Device
-    from pyrunc.parts.sides import Context
+    from pyrunc.parts.sides import Context, Json
 
     class GivenRule(TypedDict, total=False):
         allow: bool
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         useHierarchy: bool
         checkBeforeUpdate: bool
 
-    Resources = dict[str, Any]  # /linux/resources, as in the schema
+    Resources = dict[str, Json]  # /linux/resources, as in the schema
 
 
 POINTER: Final = "/linux/resources"
@@ -221,7 +221,7 @@ def _numbers(item: Mapping[str, int], at: str) -> list[int]:
     return [item["major"], item["minor"]]
 
 
-def _hugetlb(resources: Resources, version: int, ctx: Context) -> list[list[Any]]:
+def _hugetlb(resources: Resources, version: int, ctx: Context) -> list[Row]:
     """[[page size as in the file name, limit]]. A size that the kernel does not support is refused."""
     from pyrunc.cgroup.hierarchies import exists
 
@@ -265,7 +265,7 @@ def _network(resources: Resources, version: int, ctx: Context) -> Network:
     return out
 
 
-def _rdma(resources: Resources, version: int, ctx: Context) -> list[list[Any]]:
+def _rdma(resources: Resources, version: int, ctx: Context) -> list[Row]:
     """[[device, handles or None, objects or None]]"""
     out = []
     for device, item in sorted((resources.get("rdma") or {}).items()):

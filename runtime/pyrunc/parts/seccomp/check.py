@@ -8,14 +8,13 @@ from pyrunc.parts.seccomp.verbs import needs_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
+    from collections.abc import Iterator
 
     from pyrunc.parts.seccomp.profile import Entry
-    from pyrunc.parts.sides import Context
+    from pyrunc.parts.sides import CallHelper, Context
 
 
-def check(entry: Entry, _ctx: Context, call_helper: Callable[[str, Any], Any]) -> Iterator[PyruncError]:
+def check(entry: Entry, _ctx: Context, call_helper: CallHelper) -> Iterator[PyruncError]:
     """Yields what host_compile would refuse. Unsupported if this host has no libseccomp, or one that is too old for the profile."""
     if entry["raw"] is not None:
         return
