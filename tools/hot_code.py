@@ -19,11 +19,13 @@ import posix
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import CodeType
+
+    Replaced = Any  # a module of the runtime: its functions are replaced by some that take any arguments, which their types forbid
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "runtime/pyrunc"
@@ -31,7 +33,7 @@ LIST = ROOT / "runtime/csrc/hot.txt"
 BUNDLES = ("hello", "podman-like", "seccomp-docker", "kubernetes-like")
 # Where a function runs. Its group is the set of those, and groups that have most in common follow each other.
 PLACES = ("before the clone", "host", "init", "exec", "others")
-MONITORING: Any = getattr(sys, "monitoring", None)  # Python 3.12
+MONITORING: Any = getattr(sys, "monitoring", None)  # Python 3.12; mypy checks for 3.11, which has none
 SECONDS = 60  # of a command
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 HEAD = """\
@@ -90,10 +92,13 @@ def command(out: str, words: list[str]) -> None:
                 continue
     is_create = words[2] in ("create", "run")
     recorder = Recorder(out, PLACES[0] if is_create else "exec" if words[2] == "exec" else "others")
-    real_clone, real_finish = namespaces.clone, cast("Any", _syscalls.finish)
+    clones: Replaced = namespaces
+    extension: Replaced = _syscalls
+    sealing: Replaced = seal
+    real_clone, real_finish = clones.clone, extension.finish
 
     def clone(*args: object) -> tuple[int, int]:
-        pid, fd = cast("Any", real_clone)(*args)
+        pid, fd = real_clone(*args)
         recorder.place = "init" if pid == 0 else "host"
         return pid, fd
 
@@ -101,9 +106,9 @@ def command(out: str, words: list[str]) -> None:
         recorder.write()
         real_finish(*args)
 
-    cast("Any", namespaces).clone = clone
-    cast("Any", _syscalls).finish = finish
-    cast("Any", seal).ensure = lambda *_args, **_words: None
+    clones.clone = clone
+    extension.finish = finish
+    sealing.ensure = lambda *_args, **_words: None
     recorder.start()
     code = cli.main(words)
     recorder.write()

@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT / "runtime/csrc"))
 import components  # noqa: E402
 
 if TYPE_CHECKING:
-    from typing import Any
+    from shapes import Json
 
 PYTHON = "/usr/bin/python3"
 ARCHES = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64"}
@@ -95,7 +95,7 @@ def executable(arch: str) -> tuple[pathlib.Path, list[str], list[dict[str, str]]
 def sbom(arch: str, name: str, digest: str, parts: list[dict[str, str]], when: int) -> bytes:
     """SPDX 2.3 as JSON."""
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
-    rows: list[dict[str, Any]] = [
+    rows: list[dict[str, Json]] = [
         {
             "SPDXID": "SPDXRef-pyrunc",
             "name": "pyrunc",

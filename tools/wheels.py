@@ -21,19 +21,22 @@ import tarfile
 import time
 import tomllib
 import zipfile
-from typing import Any
+from typing import TYPE_CHECKING
 
 import release
 import roots
+
+if TYPE_CHECKING:
+    from shapes import Json
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TAGS = "py3-none-manylinux_2_17_{0}.manylinux2014_{0}.musllinux_1_1_{0}"
 NOT_PACKED = ("derive.py",)
 
 
-def project() -> dict[str, Any]:
+def project() -> dict[str, Json]:
     with open(ROOT / "pyproject.toml", "rb") as file:
-        found: dict[str, Any] = tomllib.load(file)["project"]
+        found: dict[str, Json] = tomllib.load(file)["project"]
     return found
 
 

@@ -17,11 +17,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import roots  # noqa: E402
+
+if TYPE_CHECKING:
+    from shapes import Json
 
 PROJECT = HERE.parent.parent
 DEBIAN = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -46,13 +49,13 @@ def kernel(suite: str, arch: str) -> tuple[pathlib.Path, pathlib.Path]:
     return found[-1], busybox
 
 
-def configs(arch: str) -> dict[str, dict[str, Any]]:
+def configs(arch: str) -> dict[str, dict[str, Json]]:
     """{file name: config}: with docker's profile for this processor, a call that it refuses, and one that waits."""
     document = json.loads((PROJECT / "bundles/seccomp-docker/config.json").read_text())
     document["linux"]["seccomp"]["architectures"] = ARCHITECTURES[arch]
     document["linux"]["cgroupsPath"] = "/anywhere"
 
-    def with_args(*args: str) -> dict[str, Any]:
+    def with_args(*args: str) -> dict[str, Json]:
         return {**document, "process": {**document["process"], "args": list(args)}}
 
     return {

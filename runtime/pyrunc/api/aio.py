@@ -13,12 +13,12 @@ import json
 import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyrunc.api import caller
 from pyrunc.api.bundle import Bundle
 from pyrunc.api.container import Container
-from pyrunc.api.errors import NotFoundError, TimeoutExpired
+from pyrunc.api.errors import Json, NotFoundError, TimeoutExpired
 from pyrunc.api.results import ExitStatus
 from pyrunc.api.runtime import File, Path, Runtime
 
@@ -44,7 +44,7 @@ def _named(function: Function, method: Callable[..., object]) -> Function:
     return function
 
 
-def _threaded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[Twin[S], P], Coroutine[Any, Any, R]]:
+def _threaded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[Twin[S], P], Coroutine[object, object, R]]:
     """The method as a coroutine function that calls it in a thread."""
 
     async def call(self: Twin[S], /, *args: P.args, **options: P.kwargs) -> R:
@@ -55,7 +55,7 @@ def _threaded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[Tw
 
 def _wrapped(
     method: Callable[Concatenate[Runtime, P], Container],
-) -> Callable[Concatenate[AsyncRuntime, P], Coroutine[Any, Any, AsyncContainer]]:
+) -> Callable[Concatenate[AsyncRuntime, P], Coroutine[object, object, AsyncContainer]]:
     """The same for a method that returns a Container, which becomes an AsyncContainer."""
 
     async def call(self: AsyncRuntime, /, *args: P.args, **options: P.kwargs) -> AsyncContainer:
@@ -194,7 +194,7 @@ class AsyncContainer:
     mounts = _threaded(Container.mounts)
     diff = _threaded(Container.diff)
 
-    async def events(self, interval: float = 5.0) -> AsyncGenerator[dict[str, Any]]:
+    async def events(self, interval: float = 5.0) -> AsyncGenerator[dict[str, Json]]:
         """Statistics every `interval` seconds, and an event whenever memory runs out, until the container exits: {"type": "stats" or "oom",
         "id", "data"}."""
         words = ("events", "--interval", "%dms" % max(1, int(interval * 1000)), self.id)

@@ -10,9 +10,8 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
-from pyrunc.api.errors import NotInstalledError
+from pyrunc.api.errors import Json, NotInstalledError
 from pyrunc.oci import example
 
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
@@ -27,9 +26,9 @@ class Bundle:
     As a context manager it saves nothing; a temporary one (busybox() without a path) is removed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], config: dict[str, Any] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], config: dict[str, Json] | None = None) -> None:
         self.path = pathlib.Path(path).absolute()
-        self.config: dict[str, Any] = json.loads((self.path / "config.json").read_text("utf-8")) if config is None else config
+        self.config: dict[str, Json] = json.loads((self.path / "config.json").read_text("utf-8")) if config is None else config
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     def __fspath__(self) -> str:
@@ -49,13 +48,13 @@ class Bundle:
     def rootfs(self) -> pathlib.Path:
         return self.path / str(self.config.get("root", {}).get("path", "rootfs"))
 
-    def set(self, pointer: str, value: Any) -> Bundle:
+    def set(self, pointer: str, value: object) -> Bundle:
         """Changes one place of the document, by JSON pointer: `bundle.set("/process/args", ["/bin/true"])`. A last element `-` appends;
         missing objects are created. → self."""
         keys = [key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:]]
         if not keys:
             raise ValueError("a pointer begins with /: %r" % pointer)
-        node: Any = self.config
+        node: Json = self.config
         for key in keys[:-1]:
             node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
         if not isinstance(node, list):

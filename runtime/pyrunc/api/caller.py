@@ -15,9 +15,8 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from pyrunc.api.errors import Error, NotInstalledError, TimeoutExpired, of_record
+from pyrunc.api.errors import Error, Json, NotInstalledError, TimeoutExpired, of_record
 
 KEEPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "keeper.py")
 
@@ -61,7 +60,7 @@ class Caller:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._control: socket.socket | None = None
-        self._stop: weakref.finalize[Any, Any] | None = None
+        self._stop: weakref.finalize[[subprocess.Popen[bytes], socket.socket, int], Caller] | None = None
 
     def close(self) -> None:
         """Stops the helper. Containers are not affected. The next call starts another one."""
@@ -100,7 +99,7 @@ class Caller:
                 self._forget()
                 socket.send_fds(self._start(), [b"x"], handed)
 
-    def begin(self, request: Mapping[str, Any], fds: Sequence[int] = ()) -> socket.socket:
+    def begin(self, request: Mapping[str, object], fds: Sequence[int] = ()) -> socket.socket:
         """Sends a message. The answer arrives on the socket that is returned; closing it terminates the command."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         payload = memory_file(json.dumps(request).encode("utf-8", "surrogatepass"))
@@ -114,7 +113,7 @@ class Caller:
             os.close(payload)
         return ours
 
-    def ask(self, request: Mapping[str, Any], fds: Sequence[int] = (), timeout: float | None = None) -> dict[str, Any]:
+    def ask(self, request: Mapping[str, object], fds: Sequence[int] = (), timeout: float | None = None) -> dict[str, Json]:
         """Sends a message and returns its answer. TimeoutExpired closes the answer's socket, and the helper then terminates the command."""
         with self.begin(request, fds) as ours:
             poll = select.poll()
@@ -125,7 +124,7 @@ class Caller:
             data = ours.recv(65536)
         if not data:
             raise Error("the helper process exited before the command did")
-        found: dict[str, Any] = json.loads(data)
+        found: dict[str, Json] = json.loads(data)
         return found
 
     def command(

@@ -8,10 +8,10 @@ import signal as signals
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyrunc.api import caller
-from pyrunc.api.errors import Error, NotFoundError, StateError, TimeoutExpired
+from pyrunc.api.errors import Error, Json, NotFoundError, StateError, TimeoutExpired
 from pyrunc.api.keeper import start_time
 from pyrunc.api.results import Completed, Difference, ExitStatus, Mount, State, Stats
 
@@ -92,7 +92,7 @@ class Container:
         found = self.runtime._json("diff", "--format", "json", self.id, check=False)
         return [Difference.of(row) for row in found["differences"]]
 
-    def events(self, interval: float = 5.0) -> Iterator[dict[str, Any]]:
+    def events(self, interval: float = 5.0) -> Iterator[dict[str, Json]]:
         """Statistics every `interval` seconds, and whenever memory ran out, until the container ends: {"type": "stats" or "oom", "id", "data"}.
         Closing the iterator ends the command."""
         words = ("events", "--interval", "%dms" % max(1, int(interval * 1000)), self.id)
@@ -160,7 +160,7 @@ class Container:
     def resume(self) -> None:
         self.runtime.call("resume", self.id)
 
-    def update(self, resources: Mapping[str, Any]) -> None:
+    def update(self, resources: Mapping[str, object]) -> None:
         """Changes limits: an object like /linux/resources in config.json, such as {"memory": {"limit": 1 << 26}, "pids": {"limit": 64}}.
         Other limits are not changed."""
         self.runtime.call("update", "--resources", "-", self.id, input=json.dumps(resources).encode())

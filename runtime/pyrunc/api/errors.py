@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+Json = Any  # a value of a config, or of what the runtime prints or logs, which has just been read: every type occurs
+
 
 class Error(Exception):
     """The base class. str() is the runtime's message.
@@ -14,9 +16,9 @@ class Error(Exception):
     does not apply.
     """
 
-    def __init__(self, message: str, record: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, message: str, record: Mapping[str, Json] | None = None) -> None:
         super().__init__(message)
-        self.record: dict[str, Any] = dict(record or {})
+        self.record: dict[str, Json] = dict(record or {})
         self.code: str | None = self.record.get("code")
         self.kind: str | None = self.record.get("kind", self.code)
         self.pointer: str | None = self.record.get("pointer")
@@ -81,7 +83,7 @@ KINDS: dict[str, type[Error]] = {
 }  # fmt: skip
 
 
-def of_record(record: Mapping[str, Any]) -> Error:
+def of_record(record: Mapping[str, Json]) -> Error:
     """A record of the log → the exception to raise. An unknown kind is an Error."""
     message = str(record.get("msg", "the runtime failed and gave no reason"))
     kind = KINDS.get(str(record.get("kind", record.get("code"))), Error)

@@ -24,7 +24,12 @@ import selectors
 import signal
 import socket
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+    from pyrunc.api.errors import Json
 
 SUBREAPER = 36
 KEPT = 4096  # exit statuses of orphans that have not been requested yet
@@ -84,13 +89,13 @@ class Keeper:
             self.tell((request["pid"], request["start"]), answer)
         return True
 
-    def run(self, request: dict[str, Any], answer: socket.socket, fds: list[int]) -> None:
+    def run(self, request: dict[str, Json], answer: socket.socket, fds: list[int]) -> None:
         """Copies the descriptors to numbers above the targets, so that none is overwritten by another one."""
         argv = request["argv"]
         copies: list[int] = []
         try:
             copies += [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(fds)) for fd in fds]
-            actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(copies)]
+            actions: list[tuple[int, int, int]] = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(copies)]
             pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsigmask=(), setsigdef=IGNORED_BY_PYTHON)
         except (OSError, ValueError) as e:  # ValueError: a NUL byte in an argument
             return self.answer(answer, {"errno": getattr(e, "errno", None) or errno.EINVAL})
@@ -100,7 +105,7 @@ class Keeper:
         self.commands[pid] = answer
         self.selector.register(answer, selectors.EVENT_READ, "answer")
 
-    def cancel(self, answer: Any) -> None:
+    def cancel(self, answer: FileDescriptorLike) -> None:
         self.selector.unregister(answer)
         for pid, known in self.commands.items():
             if known is answer:
@@ -140,7 +145,7 @@ class Keeper:
             return self.answer(answer, {"status": None})
         self.asked.setdefault(key, []).append(answer)
 
-    def answer(self, where: socket.socket, data: dict[str, Any]) -> None:
+    def answer(self, where: socket.socket, data: dict[str, object]) -> None:
         if where in self.selector.get_map():
             self.selector.unregister(where)
         try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from pyrunc.api.errors import ProgramFailed
+from pyrunc.api.errors import Json, ProgramFailed
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class State:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> State:
+    def of(cls, data: Mapping[str, Json]) -> State:
         notes = data.get("annotations") or {}
         return cls(data["id"], data["pid"], data["status"], data["bundle"], data["rootfs"], data["created"], notes)
 
@@ -69,10 +68,10 @@ class Stats:
     memory_bytes: int
     memory_limit_bytes: int | None
     pids: int
-    raw: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    raw: Mapping[str, Json] = field(repr=False, default_factory=dict)
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Stats:
+    def of(cls, data: Mapping[str, Json]) -> Stats:
         usage = data.get("memory", {}).get("usage", {})
         limit = usage.get("limit") or 0
         return cls(
@@ -95,7 +94,7 @@ class Mount:
     origin: str
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Mount:
+    def of(cls, data: Mapping[str, Json]) -> Mount:
         return cls(data["destination"], data["type"], data["source"], tuple(data["options"]), data["origin"])
 
 
@@ -106,11 +105,11 @@ class Difference:
     area: str
     what: str
     pointer: str | None
-    planned: Any
-    seen: Any
+    planned: Json
+    seen: Json
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Difference:
+    def of(cls, data: Mapping[str, Json]) -> Difference:
         return cls(data["area"], data["what"], data.get("pointer"), data["planned"], data["seen"])
 
 
@@ -126,5 +125,5 @@ class Problem:
     is_warning: bool
 
     @classmethod
-    def of(cls, data: Mapping[str, Any], is_warning: bool) -> Problem:
+    def of(cls, data: Mapping[str, Json], is_warning: bool) -> Problem:
         return cls(data.get("pointer") or "", data["words"], data.get("hint"), data.get("line"), data.get("column"), is_warning)

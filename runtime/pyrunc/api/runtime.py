@@ -11,16 +11,16 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 from pyrunc.api import caller
 from pyrunc.api.bundle import Bundle
 from pyrunc.api.container import Container
-from pyrunc.api.errors import Error, NotFoundError, NotInstalledError, TimeoutExpired, UsageError
+from pyrunc.api.errors import Error, Json, NotFoundError, NotInstalledError, TimeoutExpired, UsageError
 from pyrunc.api.results import Completed, Problem
 
 Path = str | os.PathLike[str]
-File = int | IO[Any]
+File = int | IO[str] | IO[bytes]
 
 
 def find_runtime() -> str:
@@ -115,7 +115,7 @@ class Runtime:
             os.close(null)
             os.close(stdout)
 
-    def _json(self, *words: Path, check: bool = True) -> Any:
+    def _json(self, *words: Path, check: bool = True) -> Json:
         text = self.call(*words, check=check)
         try:
             return json.loads(text)
@@ -255,14 +255,14 @@ class Runtime:
         found = self._json(*words, check=False)
         return [Problem.of(row, False) for row in found["problems"]] + [Problem.of(row, True) for row in found["warnings"]]
 
-    def plan(self, bundle: Bundle | Path, id: str = "plan") -> dict[str, Any]:
+    def plan(self, bundle: Bundle | Path, id: str = "plan") -> dict[str, Json]:
         """What create would do, step by step, as `plan --json` prints it."""
-        found: dict[str, Any] = self._json("plan", "--json", "--bundle", os.fspath(bundle), id)
+        found: dict[str, Json] = self._json("plan", "--json", "--bundle", os.fspath(bundle), id)
         return found
 
-    def features(self) -> dict[str, Any]:
+    def features(self) -> dict[str, Json]:
         """What this runtime supports, in the format of features.md."""
-        found: dict[str, Any] = self._json("features")
+        found: dict[str, Json] = self._json("features")
         return found
 
     def version(self) -> str:

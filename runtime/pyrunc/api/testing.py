@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
@@ -29,7 +29,7 @@ class MakeContainer(Protocol):
         self,
         what: Sequence[str] | Bundle | os.PathLike[str],
         *,
-        changes: Mapping[str, Any] | None = None,
+        changes: Mapping[str, object] | None = None,
         start: bool = True,
         capture: bool = True,
     ) -> Container: ...
@@ -62,7 +62,7 @@ def pyrunc_container(pyrunc_runtime: Runtime, tmp_path: pathlib.Path) -> Iterato
     def make(
         what: Sequence[str] | Bundle | os.PathLike[str],
         *,
-        changes: Mapping[str, Any] | None = None,
+        changes: Mapping[str, object] | None = None,
         start: bool = True,
         capture: bool = True,
     ) -> Container:

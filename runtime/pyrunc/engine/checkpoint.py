@@ -17,10 +17,9 @@ from pyrunc.linux import fs, jsonbytes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Settings
+    from pyrunc.engine.shapes import Message, Settings
     from pyrunc.parts.plans import Plans
     from pyrunc.state_dir import StateDir
 
@@ -86,7 +85,7 @@ def _open(path: str, make: bool, what: str, made: list[str]) -> int:
         ) from None
 
 
-def common(run: Run, settings: Settings, folders: Folders, log_name: str) -> dict[str, Any]:
+def common(run: Run, settings: Settings, folders: Folders, log_name: str) -> Message:
     """The options that dump and restore have in common. settings: see commands/checkpoint.py."""
     mode = (
         settings["manage_cgroups_mode"] if run.stored.state.get("cgroup_paths") else "ignore"
@@ -130,7 +129,7 @@ def _default_config() -> str:
     return CONFIG_FILES[-1]
 
 
-def checkpoint(state_dir: StateDir, options: Mapping[str, Any], settings: Settings) -> None:
+def checkpoint(state_dir: StateDir, options: Mapping[str, object], settings: Settings) -> None:
     """Dumps a running or paused container, which is locked. StateError, Unsupported, StepFailure."""
     now = status.of(state_dir)
     if now not in ("running", "paused"):

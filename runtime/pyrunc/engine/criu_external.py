@@ -17,10 +17,8 @@ from pyrunc.linux import fs, mountinfo, paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Entry, Message, MountTable
+    from pyrunc.engine.shapes import Entry, Message, MountTable, Result
 
 TABLE_LIMIT = 64 << 20
 DESCRIPTORS = "descriptors.json"  # [what 0, 1 and 2 were], as in runc
@@ -58,7 +56,7 @@ def mounted(pid: int | str) -> MountTable:
     return found
 
 
-def asked_of(run: Run, part: str, name: str, *more: Any) -> Any:
+def asked_of(run: Run, part: str, name: str, *more: object) -> Result:
     """Calls a function of parts/criu with the part's plan; () if it has none."""
     entry: Entry = planner.entry(run.plans, part)
     return () if entry is None else getattr(planner.module("criu." + part), name)(entry, *more)

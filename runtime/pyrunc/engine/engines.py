@@ -20,7 +20,9 @@ from pyrunc.linux import pidfd
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, TypedDict
+    from typing import TypedDict
+
+    from pyrunc.parts.sides import Json
 
     class Found(TypedDict):
         """A container of an engine."""
@@ -122,7 +124,7 @@ def _foreign(engine: str, root: str, id: str) -> tuple[Found, dict[str, str], st
     found: Found = {
         "engine": engine, "runtime": "unknown", "root": root, "id": id, "name": None, "pod": None, "status": "unknown", "pid": 0, "bundle": None,
     }  # fmt: skip
-    config: dict[str, Any] = {}
+    config: dict[str, Json] = {}
     state = _read("%s/%s/state.json" % (root, id))
     if "init_process_pid" in state:
         found["runtime"], found["pid"] = "runc", int(state["init_process_pid"])
@@ -173,7 +175,7 @@ def _name(found: Found, annotations: dict[str, str], rootfs: str) -> None:
                 return
 
 
-def _beside(path: str, places: tuple[str, ...], usual: str) -> Iterator[Any]:
+def _beside(path: str, places: tuple[str, ...], usual: str) -> Iterator[Json]:
     """The documents at `places` in the directories above a path, and in the usual one."""
     homes = [path]
     while homes[-1].count("/") > 1:
@@ -192,7 +194,7 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def _read(path: str) -> Any:
+def _read(path: str) -> Json:
     """A JSON document of another program; {} if it can't be read."""
     try:
         return jsonio.loads(fileio.read_file(path, LIMIT), "JSON")

@@ -19,10 +19,11 @@ from pyrunc.parts.table import PARTS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
 
     from pyrunc.engine.planner import Context
     from pyrunc.engine.shapes import Entry
+    from pyrunc.oci.schema_table import Rule
+    from pyrunc.parts.sides import Json
 
     Path = tuple[str | int, ...]
 
@@ -37,7 +38,7 @@ class Examination:
     kind: schema, plan, or strict for names that the specification does not know. `ignored` tells which keys were not written by the
     user."""
 
-    def __init__(self, config: dict[str, Any], ignored: Callable[[str], bool]) -> None:
+    def __init__(self, config: dict[str, Json], ignored: Callable[[str], bool]) -> None:
         self.config = config
         self.ignored = ignored
         self.problems: list[tuple[str, str | None, str, str | None]] = []
@@ -50,7 +51,7 @@ class Examination:
 
     def spelling(self) -> None:
         """Names in the wrong case are problems, but are treated as the right ones; names that resemble a known one are warnings."""
-        pending: list[tuple[Path, Any, Any]] = [((), self.config, schema_table.ROOTS["config"])]
+        pending: list[tuple[Path, Json, Rule]] = [((), self.config, schema_table.ROOTS["config"])]
         while pending:
             path, node, rule = pending.pop()
             if rule[0] == "a" and type(node) is list:
@@ -64,7 +65,7 @@ class Examination:
                 if known is not None:
                     pending.append(((*path, key), node[key], known))
 
-    def _unknown(self, node: dict[str, Any], key: str, names: dict[str, Any], path: Path) -> tuple[Any, str]:
+    def _unknown(self, node: dict[str, Json], key: str, names: dict[str, Rule], path: Path) -> tuple[Rule | None, str]:
         """A name that the schema does not have here -> (rule, name) of the property that is meant; (None, its name) if there is none."""
         pointer = self.written(path) + pointers.join(key)
         right = next((name for name in names if name.casefold() == key.casefold()), None)
@@ -91,7 +92,7 @@ class Examination:
                 if not self._take(e.pointer):
                     return
 
-    def schema(self, found: list[dict[str, Any]]) -> None:
+    def schema(self, found: list[dict[str, Json]]) -> None:
         """Adds the problems that the schema finds, and removes the invalid values."""
         for one in found:
             self.problems.append(("schema", self.original(one["pointer"]), one["words"], None))
@@ -105,7 +106,7 @@ class Examination:
 
     # -- plans
 
-    def plans(self, context: Callable[[dict[str, Any]], Context]) -> None:
+    def plans(self, context: Callable[[dict[str, Json]], Context]) -> None:
         """Adds the refusals and warnings of each part, and what it finds out about this host. context(config) creates a Context."""
         asked: set[str] | None = None
         for _ in range(ROUNDS):
@@ -164,7 +165,7 @@ class Examination:
         return self.written(tuple(pointers.split(pointer)))
 
     def written(self, path: Path) -> str:
-        node: Any = self.config
+        node: Json = self.config
         found: list[str | int] = []
         for step in path:
             if type(node) is list and str(step).isdecimal() and int(step) < len(node):
@@ -188,7 +189,7 @@ class Examination:
             here = pointers.join(*steps)
             written = self.written(tuple(steps))
             step = steps.pop()
-            parent: Any = pointers.get(self.config, pointers.join(*steps)) if steps else self.config
+            parent: Json = pointers.get(self.config, pointers.join(*steps)) if steps else self.config
             if type(parent) is dict and here in NEEDED and parent.get(step) != NEEDED[here]:
                 parent[step] = NEEDED[here]
             elif type(parent) is dict and step in parent and here not in NEEDED:
@@ -219,7 +220,7 @@ class Examination:
                 self.warnings.append(found)
 
 
-def unknown_names(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def unknown_names(config: dict[str, Json]) -> Iterator[tuple[str, str]]:
     """(pointer, words) for each name that the schema does not have, with the most similar one that it has."""
     found = Examination(config, lambda _key: False)
     found.spelling()

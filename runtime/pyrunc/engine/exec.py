@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyrunc.engine.shapes import Record
-    from pyrunc.parts.sides import Op
+    from pyrunc.parts.sides import Json, Op
     from pyrunc.state_dir import StateDir
     from pyrunc.state_document import State
 
@@ -47,7 +47,7 @@ def check(state_dir: StateDir, ignore_paused: bool = False) -> None:
         raise StateError("exec-stopped", CALLER_TEXT["exec-stopped"], state_dir.id, now)
 
 
-def prepare(state_dir: StateDir, config: dict[str, Any], process: dict[str, Any], settings: Mapping[str, Any]) -> ExecRun:
+def prepare(state_dir: StateDir, config: dict[str, Json], process: dict[str, Json], settings: Mapping[str, object]) -> ExecRun:
     """Plans the process, based on the stored plans of the container; the `config` of the Run is that of the process → Run."""
     own = config.get("process", {})
     merged = {**{k: own[k] for k in INHERITED if k in own}, **process}
@@ -229,7 +229,7 @@ def _spawn(
     try:
         try:
             words = (joins, ops, theirs.fileno())
-            more: Any = {
+            more: Any = {  # keywords of three types, which the stub of spawn() declares
                 "stdio": (slave, slave, slave),
                 "before": tuple(before),
                 "check": cancel.check,

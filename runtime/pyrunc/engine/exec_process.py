@@ -11,9 +11,8 @@ from pyrunc.parts import capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.cmdline import Options
+    from pyrunc.parts.sides import Json
     from pyrunc.parts.sides import Options as VerbOptions
     from pyrunc.state_dir import StateDir
 
@@ -33,13 +32,13 @@ def verb_options(options: Options) -> VerbOptions:
     }
 
 
-def process_of(options: Options, words: list[str], state_dir: StateDir, config: dict[str, Any]) -> dict[str, Any]:
+def process_of(options: Options, words: list[str], state_dir: StateDir, config: dict[str, Json]) -> dict[str, Json]:
     """The normalised, valid process object. words: the program and its arguments. config: the container's. UsageError, Refusal."""
     if options.get("process"):
         given, _raw = load.file(options["process"])
     else:
         given = _from_options(options, words, state_dir, config)
-    process: dict[str, Any] = normalise.process(given)
+    process: dict[str, Json] = normalise.process(given)
     problems = validate.check(process, "process")
     if problems:
         pointer, text, value, reason = problems[0]
@@ -49,7 +48,7 @@ def process_of(options: Options, words: list[str], state_dir: StateDir, config: 
     return process
 
 
-def _from_options(options: Options, words: list[str], state_dir: StateDir, config: dict[str, Any]) -> dict[str, Any]:
+def _from_options(options: Options, words: list[str], state_dir: StateDir, config: dict[str, Json]) -> dict[str, Json]:
     if not words:
         raise Refusal("no-args", "process args cannot be empty", "/process/args", "give the program after the id")
     process = dict(config.get("process") or {})

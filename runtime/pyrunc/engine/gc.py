@@ -23,7 +23,6 @@ from pyrunc.parts.seccomp import cache
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from pyrunc.engine.shapes import Stale
     from pyrunc.state_dir import StateDir
@@ -177,7 +176,7 @@ def _mounts(root: str) -> dict[str, list[str]]:
     return found
 
 
-def remove(root: str, stale: Stale, older_s: float, options: Mapping[str, Any]) -> bool:
+def remove(root: str, stale: Stale, older_s: float, options: Mapping[str, object]) -> bool:
     """Removes one entry of survey(). False if it has become alive in the meantime. PyruncError, OSError."""
     if stale["id"] == OLD_CACHE:
         _remove_old_cache(root)
@@ -210,7 +209,7 @@ def _unmount(points: list[str]) -> None:
 
 
 def remove_all(
-    root: str, found: list[Stale], older_s: float, options: Mapping[str, Any]
+    root: str, found: list[Stale], older_s: float, options: Mapping[str, object]
 ) -> tuple[list[str], tuple[str, PyruncError | OSError] | None]:
     """(ids that were removed, first error or None): one that can't be removed does not prevent removing the others."""
     done, first = [], None

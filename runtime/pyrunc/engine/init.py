@@ -20,10 +20,11 @@ from pyrunc.linux import prctl as _prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
     from pyrunc.engine.handshake import Link
     from pyrunc.engine.run import Run
+    from pyrunc.engine.shapes import Data
     from pyrunc.parts.sides import Op
 
 PIPE_BUF = 4096
@@ -90,7 +91,7 @@ def _life(run: Run, link: Link, gate_fd: int, result_fd: int) -> None:
     _syscalls.finish(after, -1, result_fd)
 
 
-def _note(note: dict[str, Any]) -> bytes:
+def _note(note: Data) -> bytes:
     """Sends a NOTE with a single write, so that it is not interleaved; the beginning of a long stream is cut off."""
     size = SHOWN
     while True:
@@ -147,7 +148,7 @@ def tail(run: Run, gate_fd: int) -> tuple[list[Op | None], list[Op | None]]:
     return ops[:OP_HOOKS], [None] * OP_HOOKS + ops[OP_HOOKS:]
 
 
-def _record(e: BaseException) -> dict[str, Any]:
+def _record(e: BaseException) -> dict[str, Data]:
     if isinstance(e, MemoryError):
         return out_of_memory("init", "init").record()
     if isinstance(e, OSError):

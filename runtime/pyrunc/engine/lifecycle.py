@@ -16,16 +16,16 @@ from pyrunc.linux.constants import SIGKILL
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from pyrunc.parts.plans import Plans
+    from pyrunc.parts.sides import Json
     from pyrunc.state_dir import StateDir
     from pyrunc.state_document import State
 
 GONE_MS = 10_000  # how long delete --force waits for init to exit
 
 
-def run_of(state_dir: StateDir, options: Mapping[str, Any], config: dict[str, Any] | None = None, plans: Plans | None = None) -> Run:
+def run_of(state_dir: StateDir, options: Mapping[str, object], config: dict[str, Json] | None = None, plans: Plans | None = None) -> Run:
     """A Run for verbs of later commands, with the stored plans, and the config only if it is needed."""
     plans = state_dir.plan() if plans is None else plans
     run = Run(state_dir.id, state_dir.state.get("bundle", ""), config or {}, plans, options, state_dir.path.rpartition("/")[0])
@@ -87,7 +87,7 @@ def _thaw_killed(state: State, number: int) -> None:
 # -- delete --------------------------------------------------------------------------------------------------------------
 
 
-def delete(state_dir: StateDir, options: Mapping[str, Any], force: bool = False, plans: Plans | None = None) -> None:
+def delete(state_dir: StateDir, options: Mapping[str, object], force: bool = False, plans: Plans | None = None) -> None:
     """Releases everything, then the id. plans: those of create, if the caller has them. StateError if the container is alive and `force` is
     not given."""
     now = status.of(state_dir)
@@ -144,7 +144,7 @@ def _wait_gone(fd: int, timeout_ms: int) -> bool:
     return bool(poll.poll(timeout_ms))
 
 
-def destroy(state_dir: StateDir, options: Mapping[str, Any], plans: Plans | None = None) -> None:
+def destroy(state_dir: StateDir, options: Mapping[str, object], plans: Plans | None = None) -> None:
     """For a container whose init has exited: releases everything and the id, and runs poststop hooks."""
     run = run_of(state_dir, options, plans=state_dir.plan(ONLY_CREATE) if plans is None else plans)
     this_boot = _this_boot(state_dir)
@@ -223,7 +223,7 @@ def _inode(path: str) -> int:
         return 0
 
 
-def delete_broken(state_dir: StateDir, options: Mapping[str, Any], error: PyruncError) -> None:
+def delete_broken(state_dir: StateDir, options: Mapping[str, object], error: PyruncError) -> None:
     """delete --force of a directory whose state can't be read: finds its processes through the cgroup in the plan."""
     log.debug("state is unreadable: %s" % error)
     state_dir.must_be_ours()

@@ -33,20 +33,25 @@ from pyrunc.parts.mounts import live
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, NoReturn
+    from typing import NoReturn, TypeVar
 
     from pyrunc.engine.handshake import Link
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Act, Ask, Data, Failed, LiveNote, Made
+    from pyrunc.engine.shapes import Act, Ask, Data, Failed, LiveNote, Made, Work
+    from pyrunc.parts.mounts.live import Recorded
+    from pyrunc.parts.mounts.plan import Entry as Planned
+    from pyrunc.parts.mounts.plan import Item
     from pyrunc.parts.sides import Entry, Json
     from pyrunc.state_dir import StateDir
     from pyrunc.state_document import LiveMount
+
+    R = TypeVar("R")
 
 MADE, GO, DONE = b"m", b"g", b"f"
 TABLE_LIMIT = 64 << 20
 
 
-def add(state_dir: StateDir, options: Mapping[str, Any], wanted: list[Json]) -> None:
+def add(state_dir: StateDir, options: Mapping[str, object], wanted: list[Json]) -> None:
     """Mounts the elements of `wanted` (as in /mounts), either all or none. The container is locked. Refusal, StateError, StepFailure."""
     run = _run(state_dir, options)
     ctx = planner.Context(state_dir.id, run.bundle, {"mounts": wanted}, {"command": "mounts"}, run.root)
@@ -77,13 +82,13 @@ def add(state_dir: StateDir, options: Mapping[str, Any], wanted: list[Json]) -> 
         raise
 
 
-def _shown(asked: Json) -> Any:
+def _shown(asked: Json) -> Json:
     """The keys of a LiveMount that come from the config, in its notation, for `list`."""
     shown = {key: asked[key] for key in ("source", "type", "options") if asked.get(key)}
     return {**shown, "nofollow": True} if "dest-nofollow" in asked.get("options", ()) else shown
 
 
-def remove(state_dir: StateDir, options: Mapping[str, Any], destinations: Sequence[str]) -> None:
+def remove(state_dir: StateDir, options: Mapping[str, object], destinations: Sequence[str]) -> None:
     """Unmounts live mounts by their destinations, the latest first if there are several, including mounts below them. StateError for a
     destination where nothing was added; StepFailure if something else is mounted there now."""
     run = _run(state_dir, options)
@@ -106,7 +111,7 @@ def remove(state_dir: StateDir, options: Mapping[str, Any], destinations: Sequen
         state_dir.record("mounts", [one for one in records if one["id"] in there])
 
 
-def listed(state_dir: StateDir) -> list[dict[str, Any]]:
+def listed(state_dir: StateDir) -> list[dict[str, Json]]:
     """[{"destination", "type", "source", "options", "origin": "config" or "live", "present": of live ones}]."""
     found = [{**_columns(one), "origin": "config"} for one in state_dir.config().get("mounts") or ()]
     records = state_dir.state.get("mounts") or []
@@ -119,7 +124,7 @@ def is_destination(state_dir: StateDir, path: str) -> bool:
     return paths.clean(path) in [paths.clean(one["destination"]) for one in listed(state_dir)]
 
 
-def _columns(one: Json) -> dict[str, Any]:
+def _columns(one: Json) -> dict[str, Json]:
     return {
         "destination": one["destination"], "type": one.get("type") or "", "source": one.get("source") or "",
         "options": one.get("options") or [],
@@ -152,14 +157,14 @@ def nodes(run: Run, added: list[Entry], removed: list[Entry]) -> None:
 # -- host side -----------------------------------------------------------------------------------------------------------
 
 
-def _run(state_dir: StateDir, options: Mapping[str, Any]) -> Run:
+def _run(state_dir: StateDir, options: Mapping[str, object]) -> Run:
     now = status.of(state_dir)
     if now not in status.ALIVE:
         raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, now)
     return lifecycle.run_of(state_dir, options)
 
 
-def _go(run: Run, act: Act, work: Any, made: Made) -> None:
+def _go(run: Run, act: Act, work: Work, made: Made) -> None:
     """Starts the child, which does act(run, work), and answers it until it is done. made(notes) is called before GO."""
     opened: list[int] = []
     planner.module("root")  # loaded here: the child imports nothing
@@ -245,7 +250,7 @@ def _charged(run: Run, opened: list[int]) -> tuple[int, list[int]]:
     return cgroup_fd, folders
 
 
-def _serve(run: Run, link: Link, cancel: signals.Cancel, work: Any, made: Made) -> None:
+def _serve(run: Run, link: Link, cancel: signals.Cancel, work: Work, made: Made) -> None:
     def answer(data: Ask) -> None:
         reply, fds = steps.call("mounts", "host_answer", "host", work, run, data["request"])
         link.send(handshake.ANSWER, reply, fds)
@@ -275,7 +280,7 @@ def _killed() -> StepFailure:
 # -- the child -----------------------------------------------------------------------------------------------------------
 
 
-def _child(run: Run, link: Link, joins: list[tuple[int, str]], act: Act, work: Any, folders: list[int]) -> NoReturn:
+def _child(run: Run, link: Link, joins: list[tuple[int, str]], act: Act, work: Work, folders: list[int]) -> NoReturn:
     """Never returns."""
     try:
         _signal.set_wakeup_fd(-1)  # the pipe belongs to the host side
@@ -315,11 +320,11 @@ def _become_root(fd: int) -> None:
     _prctl.set_pdeathsig(SIGKILL)
 
 
-def _add(run: Run, entry: Any, mount_ns_fd: int) -> None:
+def _add(run: Run, entry: Planned, mount_ns_fd: int) -> None:
     """Creates all mounts, then attaches them in order: a later one may be on top of an earlier one."""
     if live.needs_own_namespace(entry):
         _syscalls.unshare(c.CLONE_NEWNS)
-    items: list[Any] = live.items(entry)
+    items = live.items(entry)
     trees = []
     for item in items:
         trees.append(_named(live.make, item, item, entry, run))
@@ -345,7 +350,7 @@ def _enter(run: Run, mount_ns_fd: int) -> None:
         run.root_fd = posix.open("/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
 
 
-def _named(act: Callable[..., Any], item: Any, *args: Any) -> Any:
+def _named(act: Callable[..., R], item: Item, *args: object) -> R:
     try:
         return act(*args)
     except (OSError, StepFailure) as e:
@@ -354,7 +359,7 @@ def _named(act: Callable[..., Any], item: Any, *args: Any) -> Any:
         raise failure from None
 
 
-def _remove(run: Run, records: Any, mount_ns_fd: int) -> None:
+def _remove(run: Run, records: Sequence[Recorded], mount_ns_fd: int) -> None:
     _enter(run, mount_ns_fd)
     for record in records:
         try:

@@ -13,9 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from types import ModuleType
-    from typing import Any
 
-    from pyrunc.engine.shapes import Entry, Part
+    from pyrunc.engine.shapes import Entry, Option, Part, Result
     from pyrunc.errors import PyruncError
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Json, Options
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 class Context:
     """What plan() may use. Created once per command, or by tests."""
 
-    def __init__(self, id: str, bundle: str, config: Json, options: Mapping[str, Any], root: str = "/run/pyrunc") -> None:
+    def __init__(self, id: str, bundle: str, config: Json, options: Mapping[str, Option], root: str = "/run/pyrunc") -> None:
         self.id = id
         self.bundle = bundle
         self.config = config
@@ -90,7 +89,7 @@ def entry(plans: Plans, part: str) -> Entry:
     return plans.get(part)
 
 
-def ask(plans: Plans, part: str, name: str, *more: Any) -> Any:
+def ask(plans: Plans, part: str, name: str, *more: object) -> Result:
     """What a function of a part answers about its plan: name(entry, *more). None if it has no plan; the part is then not imported either."""
     entry: Entry = plans.get(part)
     return None if entry is None else getattr(module(part), name)(entry, *more)
@@ -104,11 +103,11 @@ _WANTED = tuple(
 _HOLDERS = {holder: tuple(holder.split("/")[1:]) for _part, _always, wanted in _WANTED for _pointer, holder, _key in wanted}
 
 
-def nodes(config: Json, only: Collection[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+def nodes(config: Json, only: Collection[str] | None = None) -> Iterator[tuple[str, dict[str, Json]]]:
     """Yields (part, node) for the parts that have something to plan; node is {pointer: value}."""
-    holders: dict[str, dict[str, Any]] = {}
+    holders: dict[str, dict[str, Json]] = {}
     for holder, keys in _HOLDERS.items():
-        value: Any = config
+        value: Json = config
         for key in keys:
             value = value.get(key) if type(value) is dict else None
         holders[holder] = value if type(value) is dict else {}
@@ -126,7 +125,7 @@ def nodes(config: Json, only: Collection[str] | None = None) -> Iterator[tuple[s
 
 def plan(config: Json, ctx: Context, only: Collection[str] | None = None) -> Plans:
     """{part: entry}; raises the first Refusal or Unsupported."""
-    plans: dict[str, Any] = ctx.plans  # type: ignore[assignment]  # filled in by name
+    plans: dict[str, Entry] = ctx.plans  # type: ignore[assignment]  # filled in by name
     for part, node in nodes(config, only):
         began = trace.now()
         made = module(part).plan(node, ctx)
@@ -140,7 +139,7 @@ def plan_all(config: Json, ctx: Context) -> tuple[Plans, list[PyruncError], list
     """(plans, problems, warnings): every refusal, not only the first. A part whose needs failed is not planned."""
     problems: list[PyruncError] = []
     failed: set[str] = set()
-    plans: dict[str, Any] = ctx.plans  # type: ignore[assignment]  # filled in by name
+    plans: dict[str, Entry] = ctx.plans  # type: ignore[assignment]  # filled in by name
     needs = {row[0]: row[3] for row in PARTS}
     for part, node in nodes(config):
         if failed.intersection(needs[part]):

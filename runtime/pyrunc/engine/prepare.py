@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from pyrunc.parts.sides import Options
+    from pyrunc.cmdline import Globals
+    from pyrunc.cmdline import Options as Given
+    from pyrunc.engine.shapes import Option
+    from pyrunc.parts.sides import Json, Options
 
 YES, NO = ("true", "1", "t", "T", "TRUE", "True"), ("false", "0", "f", "F", "FALSE", "False")  # as in Go
 RUNC_SAYS = (("/linux/memoryPolicy/mode", "invalid memory policy mode"), ("/linux/memoryPolicy/flags", "invalid memory policy flag"))
 MANAGERS = ("cgroupfs", "systemd", "disabled")
 
 
-def bundle_of(options: Mapping[str, Any]) -> str:
+def bundle_of(options: Given) -> str:
     """The absolute bundle directory. Changes to it, because relative paths in the config start there."""
     bundle = store.absolute(options.get("bundle") or ".")
     try:
@@ -36,17 +39,17 @@ def bundle_of(options: Mapping[str, Any]) -> str:
     return bundle
 
 
-def read_config(options: Mapping[str, Any], bundle: str) -> dict[str, Any]:
+def read_config(options: Given, bundle: str) -> dict[str, Json]:
     """The normalised, valid config. Refusal with the pointer of the first problem."""
     read, _raw = load.config(bundle, options.get("config") or "config.json")
-    doc: dict[str, Any] = normalise.config(read)
+    doc: dict[str, Json] = normalise.config(read)
     problems = validate.check(doc)
     if problems:
         raise refusal(problems[0])
     return doc
 
 
-def refusal(problem: tuple[str, str, Any, str]) -> Refusal:
+def refusal(problem: tuple[str, str, object, str]) -> Refusal:
     """(pointer, words, value, reason) from the validator → Refusal. The words already name the value; some get runc's in front, which scripts
     look for."""
     pointer, words, _value, reason = problem
@@ -56,7 +59,7 @@ def refusal(problem: tuple[str, str, Any, str]) -> Refusal:
     return Refusal(reason, words, quote(pointer) or "/")
 
 
-def caller_paths(options: Any) -> None:
+def caller_paths(options: Any) -> None:  # cmdline.Options, which mypy does not let be changed by names in a variable
     """Makes paths on the command line that are relative to the caller's directory absolute, before changing to the bundle."""
     for name in ("pid_file", "console_socket", "pidfd_socket", "config"):
         if options.get(name) == "":  # a variable that is not set
@@ -67,7 +70,7 @@ def caller_paths(options: Any) -> None:
             options[name] = store.absolute(options[name])
 
 
-def number(options: Mapping[str, Any], name: str, default: int = 0) -> int:
+def number(options: Mapping[str, Option], name: str, default: int = 0) -> int:
     """A count on the command line."""
     text = options.get(name)
     if text is None:
@@ -86,7 +89,7 @@ def listen_fds() -> int:
     return int(count)
 
 
-def from_globals(top: Mapping[str, Any]) -> Options:
+def from_globals(top: Globals) -> Options:
     """Global options -> those that plans use. --cgroup-manager takes precedence over --systemd-cgroup. UsageError."""
     manager = top.get("cgroup_manager") or ("systemd" if top.get("systemd_cgroup") else "cgroupfs")
     if manager not in MANAGERS:
@@ -107,13 +110,13 @@ def from_globals(top: Mapping[str, Any]) -> Options:
     }
 
 
-def _systemd_timeout(top: Mapping[str, Any]) -> float:
+def _systemd_timeout(top: Globals) -> float:
     from pyrunc.engine.durations import duration
 
     return duration(top["systemd_timeout"], None, "systemd-timeout")
 
 
-def prepare(options: Any, id: str, command: str) -> tuple[Run, list[list[str]]]:
+def prepare(options: Given, id: str, command: str) -> tuple[Run, list[list[str]]]:
     """(Run, warnings) for create and run."""
     top = options["globals"]
     store.check_id(id)
@@ -159,7 +162,7 @@ def _environment(name: bytes) -> str | None:
     return fileio.fsdecode(value) if value else None
 
 
-def check_terminal(config: dict[str, Any], asked: Options) -> None:
+def check_terminal(config: dict[str, Json], asked: Options) -> None:
     """Checks that terminal and --console-socket are used together if no process stays to relay (runc's wording)."""
     process = config.get("process")
     if process is None and asked["command"] == "create":

@@ -7,11 +7,12 @@ from pyrunc.errors import PyruncError, Refusal, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
+    from collections.abc import Callable
+
+    from pyrunc.cmdline import Options
 
 
-def each(options: Mapping[str, Any], pattern: str, command: str, act: Callable[[str], None]) -> None:
+def each(options: Options, pattern: str, command: str, act: Callable[[str], None]) -> None:
     """Calls act(id) for the ids that contain a match. A failure does not prevent trying the others: afterwards the first error is raised,
     with its id, and the others are logged. It is not an error if no id matches. UsageError for an invalid regular expression."""
     names = store.ids(store.root_of(options["globals"]))

@@ -11,26 +11,26 @@ from pyrunc.errors import Bug
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
 
     from pyrunc.engine.handshake import Link
+    from pyrunc.engine.shapes import Data, Option
     from pyrunc.engine.signals import Cancel
     from pyrunc.linux.proc import Proc
     from pyrunc.parts.plans import Plans
-    from pyrunc.parts.sides import Entry, Op
+    from pyrunc.parts.sides import Entry, Json, Op
     from pyrunc.state_dir import StateDir
 
 
 class Run:
     """One command on one container."""
 
-    def __init__(self, id: str, bundle: str, config: dict[str, Any], plans: Plans, options: Mapping[str, Any], root: str) -> None:
+    def __init__(self, id: str, bundle: str, config: dict[str, Json], plans: Plans, options: Mapping[str, object], root: str) -> None:
         # both sides
         self.id = id
         self.bundle = bundle
         self.config = config
         self.plans = plans
-        self.options: Any = options  # sides.Options from prepare; the plain command-line options if only undo_* and host_* of delete run
+        self.options: Option = options  # sides.Options from prepare; the plain command-line options if only undo_* and host_* of delete run
         self.root = root
         self.annotations: dict[str, str] = config.get("annotations", {})
         self.state_dir: StateDir | None = None  # None before anything is stored, and in exec, which stores nothing
@@ -54,7 +54,7 @@ class Run:
         self.own_mounts: list[int] = []  # ids of mounts whose file systems belong to the container alone
         self.exec_env: tuple[bytes, ...] | None = None  # the program's environment, for startContainer hooks without one
         self.late_filter: Op | None = None  # startContainer hooks are code of the container and also load it
-        self.on_note: Callable[[dict[str, Any]], Any] | None = None  # called by tell()
+        self.on_note: Callable[[Data], object] | None = None  # called by tell()
         self.starts_later = True  # another command will start it, possibly after days; False if this one does
         # exec and restore: the host side of a process that clone_init does not create
         self.init_pid = 0
@@ -123,28 +123,28 @@ class Run:
         if self.cancel is not None:
             self.cancel.check()
 
-    def record(self, key: str, value: Any) -> None:
+    def record(self, key: str, value: Json) -> None:
         """Records a value that must be on disk before the next step."""
         if self.state_dir is not None:
             self.state_dir.record(key, value)
 
-    def record_all(self, values: Mapping[str, Any]) -> None:
+    def record_all(self, values: Mapping[str, Json]) -> None:
         """Records several values at once."""
         if self.state_dir is not None:
             self.state_dir.record_all(values)
 
-    def call_helper(self, name: str, payload: Any) -> Any:
+    def call_helper(self, name: str, payload: Json) -> Json:
         """Calls a function of the helper process."""
         from pyrunc import helper_process
 
         return helper_process.call(name, payload)
 
-    def tell(self, note: dict[str, Any]) -> None:
+    def tell(self, note: Data) -> None:
         """Init after `start`: sends a hook's result to the command that started it; see engine.init."""
         if self.on_note is not None:
             self.on_note(note)
 
-    def ask(self, part: str, request: Any) -> tuple[Any, list[int]]:
+    def ask(self, part: str, request: Data) -> tuple[Data, list[int]]:
         """Init: asks the host side; returns (answer, fds) from the part's host_answer."""
         return self.peer.ask(part, request)
 
@@ -152,7 +152,7 @@ class Run:
 class ExecRun(Run):
     """For exec: the host side of a process that joins `container`."""
 
-    def __init__(self, container: StateDir, config: dict[str, Any], plans: Plans, options: Mapping[str, Any], root: str) -> None:
+    def __init__(self, container: StateDir, config: dict[str, Json], plans: Plans, options: Mapping[str, object], root: str) -> None:
         state = container.state
         super().__init__(container.id, state["bundle"], config, plans, options, root)
         self.container = container

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, TypedDict
 
 from pyrunc.engine.run import Run
+from pyrunc.linux import protowire
+from pyrunc.parts.sides import Json
 
 Step: TypeAlias = tuple[str, str, str, str]  # a row of order.py: (phase, part, verb, why)
 Table: TypeAlias = tuple[Step, ...]
@@ -13,12 +15,15 @@ Table: TypeAlias = tuple[Step, ...]
 Part: TypeAlias = Any  # a module of parts/
 Entry: TypeAlias = Any  # a part's plan; the part declares its type
 Data: TypeAlias = Any  # of a message between the two sides; its handler declares the type
+Result: TypeAlias = Any  # of a function of a part that is called by name; the function declares the type
+Work: TypeAlias = Any  # what an Act is to do; each Act declares its type
+Option: TypeAlias = Any  # of the command line, looked up by name; cmdline.pyi and parts/sides.pyi declare the types
 
 # -- between the host side and init (handshake.py)
 
 class Ask(TypedDict):
     part: str
-    request: Any  # the argument of the part's host_answer
+    request: Data  # the argument of the part's host_answer
 
 class Failed(TypedDict, total=False):
     """An error that is sent to the other side: PyruncError.record(); the last three are for a HookFailure."""
@@ -49,7 +54,7 @@ class LiveNote(TypedDict):
     unique: int
 
 Made: TypeAlias = Callable[[list[LiveNote]], None]  # called before anything is attached
-Act: TypeAlias = Callable[[Run, Any, int], None]  # in the child: run, work, descriptor of the mount namespace or -1
+Act: TypeAlias = Callable[[Run, Work, int], None]  # in the child: run, work, descriptor of the mount namespace or -1
 
 # -- of checkpoint and restore
 
@@ -81,8 +86,8 @@ class Settings(TypedDict):
     lsm_profile: str | None
     lsm_mount_context: str | None
 
-Message: TypeAlias = dict[str, Any]  # a message of CRIU's protocol, for linux/protowire.py
-Fields: TypeAlias = dict[str, tuple[int, Any]]  # {name: (number, kind)}
+Message: TypeAlias = protowire.Message  # of CRIU's protocol
+Fields: TypeAlias = protowire.Fields  # {name: (number, kind)}
 Notified: TypeAlias = Callable[[str, int, list[int]], None]  # script, pid, descriptors
 MountTable: TypeAlias = dict[int, tuple[int, str, str]]  # {mount id: (parent id, mount point, type)}
 
@@ -104,11 +109,18 @@ class Row(TypedDict):
 
     area: str
     what: str
-    planned: Any
-    seen: Any
+    planned: Json
+    seen: Json
     pointer: str | None
 
-SeenMounts: TypeAlias = dict[int, dict[str, Any]]  # {mount id: {"point", "flags", "type"}}
+class SeenMount(TypedDict):
+    """A line of mountinfo."""
+
+    point: str
+    flags: set[str]
+    type: str
+
+SeenMounts: TypeAlias = dict[int, SeenMount]  # {mount id: mount}
 
 class ControlFile(TypedDict):
     pointer: str | None

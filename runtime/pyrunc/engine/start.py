@@ -19,7 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
-    from typing import Any
 
     from pyrunc.engine.shapes import Entry
     from pyrunc.state_dir import StateDir
@@ -28,7 +27,7 @@ NOTES_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
 GONE_MS = 10_000  # how long a failed start waits for init to exit
 
 
-def start(state_dir: StateDir, options: Mapping[str, Any], defer_ready: bool = False, made: bool = False) -> Ready | None:
+def start(state_dir: StateDir, options: Mapping[str, object], defer_ready: bool = False, made: bool = False) -> Ready | None:
     """Releases init and waits until the program has been executed, or execve has failed, and if a supervisor waits for it, until the
     program is ready. defer_ready: the caller waits for readiness itself; returns what it has to poll, or None. made: the caller has just
     created the container. StateError, StepFailure, HookFailure."""
@@ -179,7 +178,7 @@ def _failed(state_dir: StateDir, data: bytes) -> PyruncError:
     return e
 
 
-def _poststart(state_dir: StateDir, options: Mapping[str, Any], init_fd: int) -> None:
+def _poststart(state_dir: StateDir, options: Mapping[str, object], init_fd: int) -> None:
     lifecycle = _lifecycle()
     run = lifecycle.run_of(state_dir, options)
     run.pidfd = init_fd
@@ -196,7 +195,7 @@ def _poststart(state_dir: StateDir, options: Mapping[str, Any], init_fd: int) ->
         cancel.close()
 
 
-def _abandon(state_dir: StateDir, options: Mapping[str, Any], init_fd: int) -> None:
+def _abandon(state_dir: StateDir, options: Mapping[str, object], init_fd: int) -> None:
     """After a failed start the container is destroyed. For hooks the specification asks for it (lifecycle, steps 7 and 10). For a program that
     could not be executed runc and crun report success, and engines delete what has stopped; of a start that failed some (podman) never delete
     the container, so state and cgroup would stay. An error here must not hide the first one."""

@@ -10,11 +10,10 @@ from pyrunc.parts.table import PARTS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from pyrunc.engine.host import Undo
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Entry, Failed, Record, Step, Table
+    from pyrunc.engine.shapes import Entry, Failed, Record, Result, Step, Table
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import Op
 
@@ -39,7 +38,7 @@ def rows(table: Table, phase: str) -> list[Step]:
     return _BY_PHASE[id(table)].get(phase, [])
 
 
-def call(part: str, verb: str, side: str, entry: Entry, run: Run | None, *extra: Any) -> Any:
+def call(part: str, verb: str, side: str, entry: Entry, run: Run | None, *extra: object) -> Result:
     """Calls one verb. An OSError becomes a StepFailure; missing fields of a PyruncError are filled in. Returns the verb's result."""
     step = part + "." + verb
     began = trace.now()
@@ -76,7 +75,7 @@ def is_needed(table: Table, phase: str, plans: Plans) -> bool:
     return any(row[1] in plans for row in rows(table, phase))
 
 
-def results(table: Table, phase: str, side: str, run: Run, without: Sequence[str] = ()) -> list[Any]:
+def results(table: Table, phase: str, side: str, run: Run, without: Sequence[str] = ()) -> list[Result]:
     """Executes the rows of a phase whose part has an entry, except the parts in `without`. Returns what each verb returned."""
     found = []
     for _phase, part, verb, _why in rows(table, phase):

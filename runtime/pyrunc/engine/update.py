@@ -13,7 +13,6 @@ from pyrunc.linux import jsonbytes
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
 
     from pyrunc.parts.sides import Entry, Json
     from pyrunc.state_dir import StateDir
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 class Change:
     """One update of a container that is locked and loaded."""
 
-    def __init__(self, state_dir: StateDir, options: Mapping[str, Any]) -> None:
+    def __init__(self, state_dir: StateDir, options: Mapping[str, object]) -> None:
         self.state_dir = state_dir
         self.run = lifecycle.run_of(state_dir, options)
         self.plans = self.run.plans

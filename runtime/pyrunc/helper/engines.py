@@ -10,9 +10,14 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from typing import Any, NoReturn
 
 from pyrunc.errors import Refusal, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from pyrunc.helper.shapes import Document, Json, Want
 
 MARK = "# pyrunc install: begin; `pyrunc install --containerd --uninstall` removes these lines"
 END = "# pyrunc install: end"
@@ -28,7 +33,7 @@ def refuse(path: str, why: str, hint: str | None = None) -> NoReturn:
 # -- dockerd: /etc/docker/daemon.json -----------------------------------------------------------------------------------------
 
 
-def docker(path: str, text: str, want: dict[str, Any]) -> str | None:
+def docker(path: str, text: str, want: Want) -> str | None:
     document = _json(path, text)
     runtimes = document.get("runtimes", {})
     if not isinstance(runtimes, dict):
@@ -44,7 +49,7 @@ def docker(path: str, text: str, want: dict[str, Any]) -> str | None:
     return text if new == document else _dumped(new, text)
 
 
-def _docker_without(text: str, document: dict[str, Any], name: str) -> str | None:
+def _docker_without(text: str, document: Document, name: str) -> str | None:
     new = dict(document)
     runtimes = {key: value for key, value in document.get("runtimes", {}).items() if key != name}
     if "runtimes" in document:
@@ -58,8 +63,8 @@ def _docker_without(text: str, document: dict[str, Any], name: str) -> str | Non
     return _dumped(new, text) if new else None
 
 
-def _json(path: str, text: str) -> dict[str, Any]:
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+def _json(path: str, text: str) -> Document:
+    def pairs(items: list[tuple[str, Json]]) -> Document:
         document = dict(items)
         if len(document) != len(items):
             names = [key for key, _ in items]
@@ -77,7 +82,7 @@ def _json(path: str, text: str) -> dict[str, Any]:
     return document
 
 
-def _dumped(document: dict[str, Any], old: str) -> str:
+def _dumped(document: Document, old: str) -> str:
     found = re.search(r"\n([ \t]+)\S", old)
     return json.dumps(document, indent=found.group(1) if found else 2, ensure_ascii=False) + "\n"
 
@@ -85,7 +90,7 @@ def _dumped(document: dict[str, Any], old: str) -> str:
 # -- podman: a separate file in containers.conf.d ------------------------------------------------------------------------------
 
 
-def podman_text(want: dict[str, Any]) -> str:
+def podman_text(want: Want) -> str:
     """The whole drop-in. `append` needs podman 5: an array without it would replace what other files say."""
     name = want["name"]
     lines = [PODMAN_MARK, "[engine]"]
@@ -103,7 +108,7 @@ def podman_text(want: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def podman(path: str, text: str, want: dict[str, Any]) -> str | None:
+def podman(path: str, text: str, want: Want) -> str | None:
     if text and not text.startswith(PODMAN_MARK):
         refuse(path, "the file was not written by pyrunc install", "give another file of that directory with --config")
     return None if want["uninstall"] else podman_text(want)
@@ -120,7 +125,7 @@ def podman_made(text: str) -> bool:
         return False
 
 
-def check_toml(path: str, text: str) -> dict[str, Any]:
+def check_toml(path: str, text: str) -> Document:
     """text -> dict."""
     try:
         return tomllib.loads(text)
@@ -131,7 +136,7 @@ def check_toml(path: str, text: str) -> dict[str, Any]:
 # -- containerd: /etc/containerd/config.toml --------------------------------------------------------------------------------------
 
 
-def containerd(path: str, text: str, want: dict[str, Any]) -> str | None:
+def containerd(path: str, text: str, want: Want) -> str | None:
     _balanced(path, text)
     before = check_toml(path, text)
     bare = _unmarked(text)
@@ -151,7 +156,7 @@ def containerd(path: str, text: str, want: dict[str, Any]) -> str | None:
     return text if check_toml(path, new) == before and MARK in text else new
 
 
-def _containerd_with(path: str, bare: str, document: dict[str, Any], plugin: str, want: dict[str, Any]) -> str:
+def _containerd_with(path: str, bare: str, document: Document, plugin: str, want: Want) -> str:
     name = want["name"]
     cri = _table(path, document, ("plugins", plugin, "containerd"))
     runtimes = _table(path, document, ("plugins", plugin, "containerd", "runtimes"))
@@ -185,7 +190,7 @@ def _containerd_with(path: str, bare: str, document: dict[str, Any], plugin: str
     return new
 
 
-def _nothing_else(path: str, document: dict[str, Any], new: str, plugin: str, want: dict[str, Any]) -> None:
+def _nothing_else(path: str, document: Document, new: str, plugin: str, want: Want) -> None:
     """Verifies that the new text differs from the old document only by our entry. Refusal."""
     try:
         after = tomllib.loads(new)
@@ -209,7 +214,7 @@ def _nothing_else(path: str, document: dict[str, Any], new: str, plugin: str, wa
         refuse(path, "adding lines would change other settings", "add the runtime by hand")
 
 
-def _table(path: str, document: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+def _table(path: str, document: Document, keys: tuple[str, ...]) -> Document:
     for number, key in enumerate(keys):
         document = document.get(key, {})
         if not isinstance(document, dict):
@@ -222,7 +227,7 @@ def _header_line(lines: list[str], keys: tuple[str, ...]) -> int | None:
     for number, line in enumerate(lines):
         if line.lstrip().startswith("["):
             try:
-                table: Any = tomllib.loads(line)
+                table: Json = tomllib.loads(line)
             except tomllib.TOMLDecodeError:
                 continue
             for key in keys:

@@ -10,10 +10,13 @@ import difflib
 import errno
 import os
 import stat
-from typing import Any
 
 from pyrunc import errors
 from pyrunc.helper import engines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.helper.shapes import Payload
 
 FILES = {
     "docker": "/etc/docker/daemon.json",
@@ -29,7 +32,7 @@ AFTER = {
 LIMIT = 4 << 20
 
 
-def run(payload: dict[str, Any]) -> dict[str, str]:
+def run(payload: Payload) -> dict[str, str]:
     plans = [_plan(engine, payload) for engine in payload["engines"]]
     text = []
     for engine, path, old, new in plans:
@@ -48,7 +51,7 @@ def run(payload: dict[str, Any]) -> dict[str, str]:
     return {"text": "".join(text)}
 
 
-def _plan(engine: str, payload: dict[str, Any]) -> tuple[str, str, str | None, str | None]:
+def _plan(engine: str, payload: Payload) -> tuple[str, str, str | None, str | None]:
     """-> (engine, path, old text or None, new text or None)."""
     path = payload["config"] or FILES[engine]
     if payload["user"] is not None and payload["config"] is None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import ModuleType
 
     from pyrunc import errors
+    from pyrunc.helper.shapes import Json
 
 LIBRARIES = {  # import name -> (package of Debian, name for pip)
     "jsonschema": ("python3-jsonschema", "jsonschema"),
@@ -67,7 +69,7 @@ class Trusted:
     def __init__(self, untrusted: Callable[[str], str | None]) -> None:
         self.untrusted = untrusted
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path, target)
         if spec is None:
             return None
@@ -81,7 +83,7 @@ class Trusted:
         return spec
 
 
-def carry_out(name: str, request: dict[str, Any]) -> bytes:
+def carry_out(name: str, request: dict[str, Json]) -> bytes:
     """The reply."""
     import json
 

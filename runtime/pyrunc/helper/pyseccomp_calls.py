@@ -10,12 +10,17 @@ import ctypes
 import ctypes.util
 import errno
 import os
-from typing import Any
 
 from pyrunc.errors import Unsupported
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def _load() -> Any:
+    from pyrunc.helper.shapes import Attribute, Foreign, Row
+
+
+def _load() -> Foreign:
     """The module pyseccomp, without its search for libraries by child processes."""
     search = ctypes.util.find_library
     ctypes.util.find_library = {"c": "libc.so.6", "seccomp": "libseccomp.so.2"}.get  # type: ignore[assignment]  # a function of one name, too
@@ -52,7 +57,7 @@ def version() -> str:
     return "%d.%d.%d" % (found.major, found.minor, found.micro)
 
 
-def program(default: int, arch: int, attributes: tuple[Any, ...], rules: tuple[Any, ...]) -> bytes:
+def program(default: int, arch: int, attributes: tuple[Attribute, ...], rules: tuple[Row, ...]) -> bytes:
     made = _called("seccomp_init", -1, lib.SyscallFilter, default)
     if arch != native():  # which a new filter has
         _called("seccomp_arch_add", -1, made.add_arch, arch)
@@ -70,7 +75,7 @@ def program(default: int, arch: int, attributes: tuple[Any, ...], rules: tuple[A
         return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
 
 
-def _called(call: str, at: int, function: Any, *args: Any) -> Any:
+def _called(call: str, at: int, function: Callable[..., Foreign], *args: object) -> Foreign:
     try:
         return function(*args)
     except OSError as e:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from pyrunc import errors
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.helper.shapes import Payload
 
-def run(payload: dict[str, Any]) -> list[str]:
+
+def run(payload: Payload) -> list[str]:
     try:
         expression = re.compile(payload["pattern"])
     except (re.error, RecursionError, OverflowError) as e:

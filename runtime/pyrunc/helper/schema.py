@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyrunc.oci import explain
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyrunc.helper.shapes import Json, Payload
 
-def run(payload: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = explain.problems(payload["document"], payload["what"])
+
+def run(payload: Payload) -> list[dict[str, Json]]:
+    found: list[dict[str, Json]] = explain.problems(payload["document"], payload["what"])
     return found

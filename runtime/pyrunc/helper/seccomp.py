@@ -20,7 +20,7 @@ from pyrunc.linux import filters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyrunc.helper.shapes import Attribute, Json, Library, Payload, Profile, Row, Rule
 
 CTL_NNP, CTL_OPTIMIZE = 3, 8  # enum scmp_filter_attr
 MANY_RULES = 32  # from here on a binary tree is faster than a list (SCMP_FLTATR_CTL_OPTIMIZE 2, libseccomp 2.5)
@@ -28,11 +28,11 @@ OPTIMIZE_TREE = 2
 LAST_ERRNO = filters.ERRNO | filters.MAX_ERRNO
 
 
-def run(payload: dict[str, Any]) -> dict[str, Any]:
+def run(payload: Payload) -> dict[str, Json]:
     return compile_profile(stand_in(payload), library())
 
 
-def stand_in(profile: dict[str, Any]) -> dict[str, Any]:
+def stand_in(profile: Profile) -> Profile:
     """The profile with `swap`: an otherwise unused action that represents ERRNO 4095."""
     used = {profile["default"], *[rule["action"] for rule in profile["rules"]]}
     if LAST_ERRNO not in used:
@@ -47,7 +47,7 @@ def swapped_back(program: bytes, swap: int) -> bytes:
     return filters.pack((op, jt, jf, LAST_ERRNO if op == filters.RET and k == swap else k) for op, jt, jf, k in code)
 
 
-def library() -> Any:
+def library() -> Library:
     """The calls of libseccomp: program(), numbers(), native(), version()."""
     try:
         from pyrunc.linux import _libseccomp
@@ -58,7 +58,7 @@ def library() -> Any:
     return _libseccomp
 
 
-def compile_profile(profile: dict[str, Any], lib: Any) -> dict[str, Any]:
+def compile_profile(profile: Profile, lib: Library) -> dict[str, Json]:
     rules = [rule for rule in profile["rules"] if rule["action"] != profile["default"]]  # libseccomp refuses those with EACCES
     native = lib.native()
     names = sorted({name for rule in profile["rules"] for name in rule["names"]})
@@ -66,12 +66,12 @@ def compile_profile(profile: dict[str, Any], lib: Any) -> dict[str, Any]:
     unknown = [name for name in names if numbers[name] == -1]
     check_names(profile, rules, set(unknown))
     arches = arches_of(profile, native)
-    attributes = [(CTL_NNP, 0, False)]
+    attributes: list[Attribute] = [(CTL_NNP, 0, False)]
     if sum(len(rule["names"]) for rule in rules) > MANY_RULES:
         attributes.append((CTL_OPTIMIZE, OPTIMIZE_TREE, True))  # libseccomp < 2.5: a list, which is slower
     calls = [(rule, name) for rule in rules for name in rule["names"] if numbers[name] != -1]
     # a number below -1 is libseccomp's own, for a call that this architecture has not: others may
-    rows = tuple((rule["action"], numbers[name], tuple(map(tuple, rule["args"]))) for rule, name in calls)
+    rows: tuple[Row, ...] = tuple((rule["action"], numbers[name], tuple(map(tuple, rule["args"]))) for rule, name in calls)
     programs = []
     for token, place in {native: -1, **arches}.items():
         try:
@@ -92,7 +92,7 @@ def compile_profile(profile: dict[str, Any], lib: Any) -> dict[str, Any]:
     return {"bpf": program.hex(), "unknown": unknown, "version": lib.version()}
 
 
-def check_names(profile: dict[str, Any], rules: list[dict[str, Any]], unknown: set[str]) -> None:
+def check_names(profile: Profile, rules: list[Rule], unknown: set[str]) -> None:
     """Names that libseccomp doesn't know are ignored: profiles list calls of every kernel. Refused: a profile that allows only unknown calls, and
     with `strict` (annotation run.oci.seccomp_fail_unknown_syscall) any unknown name."""
     for rule in profile["rules"]:
@@ -105,7 +105,7 @@ def check_names(profile: dict[str, Any], rules: list[dict[str, Any]], unknown: s
         raise Refusal("nothing-allowed", "no system call that the seccomp profile allows is known", allowing[0]["at"] + "/names")
 
 
-def arches_of(profile: dict[str, Any], native: int) -> dict[int, int]:
+def arches_of(profile: Profile, native: int) -> dict[int, int]:
     """{token: its place in the profile} of all architectures but the native one, which a filter always has."""
     found: dict[int, int] = {}
     for i, name in enumerate(profile["arches"]):
@@ -115,7 +115,7 @@ def arches_of(profile: dict[str, Any], native: int) -> dict[int, int]:
     return found
 
 
-def explained(e: OSError, profile: dict[str, Any], place: int, calls: list[tuple[dict[str, Any], str]]) -> Exception:
+def explained(e: OSError, profile: Profile, place: int, calls: list[tuple[Rule, str]]) -> Exception:
     """Converts an error of lib.program() to an error of the profile: at the architecture number `place`, or at the call number .at."""
     call, at = getattr(e, "call", None), getattr(e, "at", -1)
     if call == "seccomp_arch_add":
@@ -137,7 +137,7 @@ def explained(e: OSError, profile: dict[str, Any], place: int, calls: list[tuple
     return Refusal("rule-refused", words, rule["at"])
 
 
-def highest(lib: Any, tokens: list[int], names: list[str]) -> dict[int, int]:
+def highest(lib: Library, tokens: list[int], names: list[str]) -> dict[int, int]:
     """{arch token: highest number that the profile names}, without architectures for which it names nothing."""
     found = {}
     for token in tokens:
@@ -149,7 +149,7 @@ def highest(lib: Any, tokens: list[int], names: list[str]) -> dict[int, int]:
     return found
 
 
-def check_needs(lib: Any, profile: dict[str, Any], program: bytes) -> None:
+def check_needs(lib: Library, profile: Profile, program: bytes) -> None:
     """Refuses a filter that blocks calls between its loading and the program's first instruction: no container could start."""
     arch = lib.native()
     for name, number in zip(profile["needs"], lib.numbers(arch, profile["needs"]), strict=True):

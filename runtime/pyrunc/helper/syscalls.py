@@ -6,10 +6,10 @@ from pyrunc.helper.seccomp import library
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from pyrunc.helper.shapes import Payload
 
 
-def run(payload: dict[str, Any]) -> dict[str, int]:
+def run(payload: Payload) -> dict[str, int]:
     """payload: {"names": [...]} -> {name: number, or -1 for an unknown name}"""
     lib = library()
     return dict(zip(payload["names"], lib.numbers(lib.native(), payload["names"]), strict=True))

@@ -16,7 +16,6 @@ from pyrunc.errors import PyruncError, errno_text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from pyrunc.engine.shapes import Entry, Row
     from pyrunc.parts.plans import Plans
@@ -56,7 +55,7 @@ class Drift:
                 self.miss(name, errno_text(e.errno) if isinstance(e, OSError) and e.errno else str(e))
         return self
 
-    def compare(self, part: str, *more: Any) -> None:
+    def compare(self, part: str, *more: object) -> None:
         """Has a part say how its plan differs from what is there (parts/drift)."""
         entry: Entry = planner.entry(self.plans, part)
         if entry is not None:

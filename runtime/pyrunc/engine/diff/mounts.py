@@ -10,8 +10,6 @@ from pyrunc.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyrunc.engine.diff import Drift
     from pyrunc.engine.shapes import SeenMounts
 
@@ -28,7 +26,7 @@ class Mounted:
         found = self.table.get(paths.mount_id(self.root_fd))
         return found["flags"] if found is not None else None
 
-    def at(self, path: str) -> dict[str, Any] | None:
+    def at(self, path: str) -> dict[str, object] | None:
         """The mount that a path leads to, with "root": whether the path is its root; None if the path does not exist."""
         try:
             fd = paths.resolve(self.root_fd, path)
@@ -46,7 +44,7 @@ def look(drift: Drift) -> None:
     """Looks up each path in the container as it is now. Does nothing if the container shares our mount namespace."""
     if planner.module("namespaces").is_shared(drift.plans, "mount"):
         return
-    table = {}
+    table: SeenMounts = {}
     for line in drift.proc("mountinfo").split("\n"):
         fields = line.split(" ")
         if len(fields) > 6:

@@ -18,11 +18,11 @@ from pyrunc.linux import prctl as _prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
     from pyrunc.engine.diff import Drift
     from pyrunc.engine.shapes import Entry
-    from pyrunc.parts.sides import Setting
+    from pyrunc.parts.sides import Json, Setting
 
 LIMIT = 1 << 24
 VALUE_LIMIT = 1 << 17
@@ -118,7 +118,7 @@ def _child(joins: list[tuple[int, str]], paths: list[str], writer: int) -> NoRet
         posix._exit(0)
 
 
-def _said(joins: list[tuple[int, str]], paths: list[str]) -> list[Any]:
+def _said(joins: list[tuple[int, str]], paths: list[str]) -> list[Json]:
     ours = proc.Proc().prepare(whole=True)
     late = []
     for fd, kind in joins:  # the user namespace comes last: with privileges in ours, none are needed inside
@@ -136,7 +136,7 @@ def _said(joins: list[tuple[int, str]], paths: list[str]) -> list[Any]:
     return [_read(ours, path) for path in paths]
 
 
-def _read(ours: proc.Proc, path: str) -> list[Any]:
+def _read(ours: proc.Proc, path: str) -> list[Json]:
     try:
         return [0, fileio.fsdecode(ours.read(path, VALUE_LIMIT)).rstrip("\n")]
     except OSError as e:
