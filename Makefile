@@ -190,8 +190,11 @@ packages: release
 # the last lines name it: real daemons on a busy machine fail now and then, a defect fails twice.
 # Several processes at a time (tests/side_by_side.py): engines and the guest mostly wait. WORKERS=0 runs all tests in one process.
 WORKERS ?= 3
-test: $(STAMPS)/packages-test build lint
-	@$(PYTEST) tests -m "not long" -n $(WORKERS) $(if $(CI),--reruns 1 -rR) $(ARGS)
+# Lint runs next to the tests; its output comes at the end.
+test: $(STAMPS)/packages-test build $(STAMPS)/tools
+	@log=$$(mktemp); $(MAKE) --silent --no-print-directory lint > $$log 2>&1 & lint=$$!; \
+	$(PYTEST) tests -m "not long" -n $(WORKERS) $(if $(CI),--reruns 1 -rR) $(ARGS); code=$$?; \
+	wait $$lint || { [ $$code != 0 ] || code=1; }; cat $$log; rm -f $$log; exit $$code
 
 # If the guest cannot be built, `make test` skips its tests; this target fails.
 test-vm: $(STAMPS)/packages-vm build $(STAMPS)/tools

@@ -11,6 +11,8 @@ from sandbox import BASE, wait_until
 
 pytestmark = [pytest.mark.needs_checkpoint, pytest.mark.skipif(not os.path.exists("/usr/sbin/criu"), reason="not installed: criu")]
 COUNT = ("sh", "-c", "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.05; done")
+# A reader never sees an empty file.
+COUNT_IN_FILE = ("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/new; mv /dev/shm/new /dev/shm/n; sleep 0.05; done")
 
 
 def lines(podman, name):
@@ -73,9 +75,9 @@ def test_podman_shows_what_went_wrong(podman, world):
 def test_containerd_restores_a_task(containerd):
     """The order that the shim uses: pause, checkpoint, resume; then a container from the image of the checkpoint."""
     ctr, ref = containerd.ctr, "contracts/checkpoint:1"
-    script = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.05; done"
-    containerd.run("--detach", REFERENCE, "first", "sh", "-c", script).ok()
+    containerd.run("--detach", REFERENCE, "first", *COUNT_IN_FILE).ok()
     try:
+        ctr("tasks", "exec", "--exec-id=until", "first", "sh", "-c", "until [ -e /dev/shm/n ]; do sleep 0.05; done").ok()
         ctr("containers", "checkpoint", "--task", "--image", "--rw", "first", ref).ok()
         ctr("tasks", "exec", "--exec-id=look", "first", "cat", "/dev/shm/n").ok()  # it keeps running
     finally:
@@ -117,9 +119,8 @@ def test_cri(cri, containerd, world):
     """The checkpoint API of the kubelet: an archive with CRIU's images of a container that keeps running."""
     if containerd.major == 1:
         pytest.skip("the CRI of containerd 1 has no checkpoints (2.1 does): make test-containerd2")
-    script = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.05; done"
     with pod(cri, "checkpoint") as sandbox:
-        container = started(cri, sandbox, "checkpoint", "sh", "-c", script)
+        container = started(cri, sandbox, "checkpoint", *COUNT_IN_FILE)
         wait_until("it counts", lambda: cri.exec(container, "cat", "/dev/shm/n")[1])
         cri.call("CheckpointContainer", container_id=container, location=f"{BASE}/cri.tar")
         names = world.run(["tar", "-tf", f"{BASE}/cri.tar"]).ok().out.split()
