@@ -186,14 +186,14 @@ wheels: release
 packages: release
 	@$(PYTHON) -B tools/packages/recipes.py dist $(if $(filter packages,$(MAKECMDGOALS)),$(ARGS))
 
-# One pytest run, so that its last line covers everything. `long` tests are left to test-all. In CI a failed test is run once more, and
-# the last lines name it: real daemons on a busy machine fail now and then, a defect fails twice.
+# One pytest run, so that its last line covers everything. `long` tests are left to test-all. In CI a failed test is run up to twice more, and
+# the last lines name it: real daemons on a busy machine fail now and then, a defect fails each time.
 # Several processes at a time (tests/side_by_side.py): engines and the guest mostly wait. WORKERS=0 runs all tests in one process.
 WORKERS ?= 3
 # Lint runs next to the tests; its output comes at the end.
 test: $(STAMPS)/packages-test build $(STAMPS)/tools
 	@log=$$(mktemp); $(MAKE) --silent --no-print-directory lint > $$log 2>&1 & lint=$$!; \
-	$(PYTEST) tests -m "not long" -n $(WORKERS) $(if $(CI),--reruns 1 -rR) $(ARGS); code=$$?; \
+	$(PYTEST) tests -m "not long" -n $(WORKERS) $(if $(CI),--reruns 2 -rR) $(ARGS); code=$$?; \
 	wait $$lint || { [ $$code != 0 ] || code=1; }; cat $$log; rm -f $$log; exit $$code
 
 # If the guest cannot be built, `make test` skips its tests; this target fails.
