@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """A whole machine with the other processor: Debian for aarch64 in qemu's emulation, with Python, pytest, podman, this tree and the release file.
 
-    machine.py RELEASE-FILE [--seconds N] [--keep DISK] COMMAND
+    machine.py RELEASE-FILE COMMAND [--seconds N]
 
 The packages are unpacked, not configured (tools/roots.py); the extension is cross-compiled; the compiled launcher is the release file. What
 of .venv is pure Python is copied. COMMAND runs as root in /src, under a shell that is PID 1's child; its output comes on the serial console,
@@ -68,7 +68,7 @@ busybox poweroff -f
 """
 
 
-def extension(root: pathlib.Path, source: pathlib.Path) -> None:
+def extension(source: pathlib.Path) -> None:
     """Cross-compiles it as the Makefile does."""
     compiler, sysroot, _ = release.toolchain(ARCH)
     include = "%s/usr/include/python%d.%d" % (sysroot, *sys.version_info[:2])
@@ -81,7 +81,7 @@ def tree(root: pathlib.Path, program: pathlib.Path) -> None:
     source = root / "src"
     shutil.rmtree(source, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(source)], check=True)
-    extension(root, source)
+    extension(source)
     shutil.copy(program, source / "runtime/bin/pyrunc-static")
     minor = "python%d.%d" % sys.version_info[:2]
     site = source / ".venv/lib" / minor / "site-packages"
