@@ -174,7 +174,7 @@ class StateDir:
                 here, ours = _syscalls.fstatat(self.fd, "state.json", AT_SYMLINK_NOFOLLOW), _syscalls.fstat(self._log_fd)
             except OSError:
                 return self.load()
-            if (here.st_ino, here.st_dev, here.st_size) == (ours.st_ino, ours.st_dev, self._log_size):
+            if fileio.is_same(here, ours) and here.st_size == self._log_size:
                 return self
         return self.load()
 

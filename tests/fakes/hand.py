@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from typing import NoReturn
 
     from harness import Json, Option
 
@@ -28,6 +30,20 @@ def namespaces(*new: str, join: Mapping[str, str] | None = None) -> Json:
         "host": [kind for kind in here if kind not in new and kind not in join],
         "pointers": {kind: "/linux/namespaces/%d" % i for i, kind in enumerate([*new, *join])},
     }  # fmt: skip
+
+
+def open_files() -> list[str]:
+    """The numbers of this process's descriptors."""
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+def failing(number: int) -> Callable[..., NoReturn]:
+    """A function that fails with an errno, whatever it is given."""
+
+    def fail(*_words: object, **_more: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 class Ctx:

@@ -215,8 +215,8 @@ def test_only_a_character_device_has_a_device_number():
     """CVE-2026-88265: st_rdev is 0 for pipes as well as files."""
     read, write = os.pipe()
     null = os.open("/dev/null", os.O_RDWR)
-    assert fs.char_device(os.fstat(read)) == (0, 0) != fds.NULL
-    assert fs.char_device(os.fstat(null)) == fds.NULL
+    assert fs.char_device(os.fstat(read)) == (0, 0) != fs.NULL_DEVICE
+    assert fs.char_device(os.fstat(null)) == fs.NULL_DEVICE
     block = SimpleNamespace(st_mode=0o060666, st_rdev=os.makedev(1, 3))
     assert fs.char_device(block) == (0, 0)
     for fd in (read, write, null):

@@ -7,15 +7,12 @@ import os
 import pytest
 
 import cgroup_tools
+from fakes.hand import open_files
 from pyrunc import fileio
 from pyrunc.cgroup import attach, devices_bpf, devices_rules, freeze, fs, oom, unit_properties, v2
 from pyrunc.errors import CallError, StepFailure, UsageError
 from pyrunc.parts import cgroups, resources
 from pyrunc.parts.cgroups import verbs
-
-
-def open_files():
-    return sorted(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture
@@ -174,9 +171,9 @@ def test_a_device_that_the_parent_denies(number, file, hint):
 
 def test_device_rules_that_are_not_in_force():
     rules = devices_rules.Rules([(False, "a", -1, -1, "rwm")])
-    devices_rules._verify(Group(""), rules)
+    devices_rules._verify(Group(""), rules, rules.lines())
     with pytest.raises(StepFailure) as caught:
-        devices_rules._verify(Group("a *:* rwm\n"), rules)
+        devices_rules._verify(Group("a *:* rwm\n"), rules, rules.lines())
     assert caught.value.reason == "device-rules"
 
 

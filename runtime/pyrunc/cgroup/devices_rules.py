@@ -205,11 +205,11 @@ def _put(group: Group, file: str, lines: Sequence[str]) -> None:
         raise failure from None
 
 
-def _verify(group: Group, wanted: Rules, lines: Sequence[str] = ()) -> None:
+def _verify(group: Group, wanted: Rules, lines: Sequence[str]) -> None:
     """Reads devices.list back: a cgroup that still allows everything, or differs from the rules, must not be used. lines: wanted.lines(),
     which the kernel nearly always shows unchanged."""
     words = group.look("devices.list") or ""
-    if lines and {*words.split("\n")} == {*lines, ""}:
+    if {*words.split("\n")} == {*lines, ""}:
         return
     everything, seen = listed(words)
     if everything:

@@ -121,9 +121,8 @@ def levels(mount: str, path: str) -> list[str]:
     """The names between mount point and cgroup. Guards against bugs: a path from the state file must be below its mount."""
     if not path.startswith(mount + "/"):
         raise StepFailure("cgroup-outside", "the cgroup %s is not below %s" % (quote(path), quote(mount)), call="open", path=path)
-    below = path[len(mount) :]
-    names = below[1:].split("/")
-    if ("//" in below or "/." in below or below[-1] == "/") and ("" in names or "." in names or ".." in names):
+    names = path[len(mount) + 1 :].split("/")
+    if "" in names or "." in names or ".." in names:
         raise StepFailure("cgroup-path", "the cgroup path %s is not clean" % quote(path), path=path)
     return names
 

@@ -10,7 +10,7 @@ import posix
 
 from pyrunc import fileio
 from pyrunc.linux import ns
-from pyrunc.linux.mountinfo import unescape
+from pyrunc.linux.mountinfo import table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,15 +87,8 @@ def _mounts(mountinfo: str) -> tuple[dict[str, Mount], Mount | None]:
     v1: dict[str, Mount] = {}
     unified: Mount | None = None
     usual = " %s" % ROOT in mountinfo
-    for line in mountinfo.split("\n"):
-        if " - cgroup" not in line:  # most lines: splitting each one would take longer
-            continue
-        head, _dash, tail = line.partition(" - ")
-        if not tail.startswith("cgroup"):
-            continue
-        fields = head.split(" ")
-        kind, _source, options = tail.split(" ", 2)
-        found = [unescape(fields[4]), unescape(fields[3]), fields[2]]
+    for device, top, point, kind, options in table(mountinfo, "cgroup"):
+        found = [point, top, device]
         if usual and not _rank(found)[0]:
             continue
         if kind == "cgroup2":

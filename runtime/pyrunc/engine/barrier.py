@@ -9,10 +9,6 @@ from __future__ import annotations
 import gc
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 
 def _silent(*_args: object) -> None:
     """Replaces the default hooks, which open source files by path."""

@@ -18,7 +18,7 @@ from pyrunc.linux import fs, mountinfo, paths
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.engine.run import Run
-    from pyrunc.engine.shapes import Entry, Message, MountTable, Result
+    from pyrunc.engine.shapes import Message, MountTable, Result
 
 TABLE_LIMIT = 64 << 20
 DESCRIPTORS = "descriptors.json"  # [what 0, 1 and 2 were], as in runc
@@ -57,9 +57,9 @@ def mounted(pid: int | str) -> MountTable:
 
 
 def asked_of(run: Run, part: str, name: str, *more: object) -> Result:
-    """Calls a function of parts/criu with the part's plan; () if it has none."""
-    entry: Entry = planner.entry(run.plans, part)
-    return () if entry is None else getattr(planner.module("criu." + part), name)(entry, *more)
+    """What a function of parts/criu answers about the part's plan; () if it has none."""
+    found = planner.ask(run.plans, part, name, *more, view="criu.")
+    return () if found is None else found
 
 
 def _note(names: dict[str, str], table: MountTable, root_fd: int, destination: str, recursive: bool) -> None:

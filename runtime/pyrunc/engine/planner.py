@@ -89,10 +89,11 @@ def entry(plans: Plans, part: str) -> Entry:
     return plans.get(part)
 
 
-def ask(plans: Plans, part: str, name: str, *more: object) -> Result:
-    """What a function of a part answers about its plan: name(entry, *more). None if it has no plan; the part is then not imported either."""
+def ask(plans: Plans, part: str, name: str, *more: object, view: str = "") -> Result:
+    """What a function of a part answers about its plan: name(entry, *more). None if it has no plan; the part is then not imported either.
+    view: the package of parts/ whose module of the part has the function, with a dot: "criu.", "drift."."""
     entry: Entry = plans.get(part)
-    return None if entry is None else getattr(module(part), name)(entry, *more)
+    return None if entry is None else getattr(module(view + part), name)(entry, *more)
 
 
 # Like PARTS, with each pointer split: (part, always, ((pointer, pointer of its parent, key), …)).

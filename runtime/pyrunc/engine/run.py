@@ -104,12 +104,11 @@ class Run:
     @property
     def host_env(self) -> list[bytes]:
         """fileio.own_environ(), read once."""
-        if self._host_env is None:
-            self.read_host_env()
-        return self._host_env or []
+        return self.read_host_env() if self._host_env is None else self._host_env
 
-    def read_host_env(self) -> None:
+    def read_host_env(self) -> list[bytes]:
         self._host_env = fileio.own_environ()
+        return self._host_env
 
     def forget_host_env(self) -> None:
         """Init, while the host's /proc is available: overwrites our arguments and environment with zeroes, because other processes in the

@@ -9,10 +9,6 @@ from _signal import SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
 
 from pyrunc.errors import PyruncError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 ASKING = (SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGXCPU)  # signals from outside that would terminate us halfway
 
 

@@ -124,6 +124,9 @@ def kind(fd: int) -> int:
     return _syscalls.fstat(fd).st_mode & S_IFMT
 
 
+NULL_DEVICE = (1, 3)  # /dev/null
+
+
 def char_device(info: Stat) -> tuple[int, int]:
     """A stat result -> (major, minor) of a character device, else (0, 0): the st_rdev of pipes and files is also 0, and has no meaning."""
     if info.st_mode & S_IFMT != S_IFCHR:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
         uid: int  # owner of stdio
 
 
-NULL = (1, 3)
 FIRST = 3
 GIVEN = (fs.S_IFIFO, fs.S_IFSOCK)
 
@@ -52,13 +51,13 @@ def plan(node: Node, ctx: Context) -> Entry:
 def init_null(entry: Entry, run: InitRun) -> None:
     """Init, inside the root: if a standard stream is the host's null device, it is reopened as the container's /dev/null; both must be c
     1:3. Uses run.root_fd, run.proc. A /dev/null that is missing or is not the null device is a failure."""
-    null = [number for number in (0, 1, 2) if fs.char_device(fs.fstat(number)) == NULL]
+    null = [number for number in (0, 1, 2) if fs.char_device(fs.fstat(number)) == fs.NULL_DEVICE]
     if not null:
         return
     node = -1
     try:
         node = paths.resolve(run.root_fd, "/dev/null", posix.O_PATH | posix.O_NOFOLLOW)
-        if fs.char_device(fs.fstat(node)) != NULL:
+        if fs.char_device(fs.fstat(node)) != fs.NULL_DEVICE:
             raise StepFailure(
                 "bad-null-device",
                 "/dev/null in the container is not the null device (c 1:3)",

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 MASKED: Final = "/linux/maskedPaths"
 READONLY: Final = "/linux/readonlyPaths"
 NULL = "/dev/null"
-NULL_DEVICE = (1, 3)
 COVER = c.MOUNT_ATTR_RDONLY | c.MOUNT_ATTR_NOSUID | c.MOUNT_ATTR_NOEXEC
 
 
@@ -189,7 +188,7 @@ def _null(root_fd: int, covers: Covers) -> int:
         posix.close(fd)
     hidden = covers["hidden"] = mount.new("tmpfs", "tmpfs", 0, 0)  # exists as long as its descriptor
     try:
-        fs.mknod("null", c.S_IFCHR | 0o666, posix.makedev(*NULL_DEVICE), dir_fd=hidden)
+        fs.mknod("null", c.S_IFCHR | 0o666, posix.makedev(*fs.NULL_DEVICE), dir_fd=hidden)
         fd = fs.open("null", posix.O_PATH | posix.O_NOFOLLOW, dir_fd=hidden)
     except OSError as e:
         words = "the container's /dev/null is not the null device, and none can be made here: %s" % errno_text(e.errno)
@@ -201,8 +200,7 @@ def _null(root_fd: int, covers: Covers) -> int:
 
 
 def _is_null(fd: int) -> bool:
-    info = fs.fstat(fd)
-    return info.st_mode & c.S_IFMT == c.S_IFCHR and (posix.major(info.st_rdev), posix.minor(info.st_rdev)) == NULL_DEVICE
+    return fs.char_device(fs.fstat(fd)) == fs.NULL_DEVICE
 
 
 def _failure(e: OSError, what: str, path: str, pointer: str) -> StepFailure:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyrunc.engine.shapes import Entry, Row
+    from pyrunc.engine.shapes import Row
     from pyrunc.parts.plans import Plans
     from pyrunc.state_document import State
 
@@ -57,9 +57,7 @@ class Drift:
 
     def compare(self, part: str, *more: object) -> None:
         """Has a part say how its plan differs from what is there (parts/drift)."""
-        entry: Entry = planner.entry(self.plans, part)
-        if entry is not None:
-            planner.module("drift." + part).compare(entry, self, *more)
+        planner.ask(self.plans, part, "compare", self, *more, view="drift.")
 
     def miss(self, area: str, why: str) -> None:
         self.unread.append({"area": area, "why": why})

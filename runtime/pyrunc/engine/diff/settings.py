@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from pyrunc.engine.diff import Drift
-    from pyrunc.engine.shapes import Entry
     from pyrunc.parts.sides import Json, Setting
 
 LIMIT = 1 << 24
@@ -32,11 +31,9 @@ def look(drift: Drift) -> None:
     rows: list[Setting] = []
     kinds: list[str] = []
     for part in ("uts", "sysctls"):
-        entry: Entry = planner.entry(drift.plans, part)
-        if entry is not None:
-            settings, shown_in = planner.module("drift." + part).settings(entry)
-            rows += settings
-            kinds += shown_in
+        settings, shown_in = planner.ask(drift.plans, part, "settings", view="drift.") or ([], [])
+        rows += settings
+        kinds += shown_in
     if not rows:
         return
     found = inside(drift.pid, drift.start_time, list(dict.fromkeys(kinds)), [row[2] for row in rows])

@@ -7,7 +7,7 @@ import posix
 from pyrunc.errors import StepFailure
 from pyrunc.linux import constants as c
 from pyrunc.linux import fs, mount, paths
-from pyrunc.parts.paths import COVER, NULL, NULL_DEVICE
+from pyrunc.parts.paths import COVER, NULL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def external(entry: Entry, _run: HostRun) -> list[External]:
 def clone(source: External, _run: HostRun, around: str | None = None) -> int:
     """-> fd of a detached mount of the source, or of the mount that contains it."""
     tree = mount.clone(around or source["source"], flags=c.AT_SYMLINK_NOFOLLOW)
-    if fs.char_device(fs.stat(NULL)) != NULL_DEVICE:
+    if fs.char_device(fs.stat(NULL)) != fs.NULL_DEVICE:
         posix.close(tree)
         words = "the host's /dev/null is not the null device (c 1:3)"
         raise StepFailure("bad-null-device", words, "restore.mounts", "host", source["pointer"], path=around or NULL)

@@ -15,7 +15,7 @@ from pyrunc.parts.rdt.statistics import stats as stats
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Final, TypedDict
 
     from pyrunc.parts.sides import Context, HostRun, Json
@@ -165,18 +165,12 @@ def _mkdir(root: str, above: tuple[str, ...], name: str, pointer: str, what: str
 
 def host_place(entry: Entry, run: HostRun) -> None:
     """Host side, while init waits. Moves run.pid, init or a process of exec, into the group; its children and threads start there too."""
-    for names in _groups(entry):
+    for names in resctrl.groups(entry):
         fd = resctrl.open_dir(entry["root"], *names)
         try:
             resctrl.write(fd, "tasks", "%d" % run.pid, "/".join((entry["root"],) + names))
         finally:
             posix.close(fd)
-
-
-def _groups(entry: Entry) -> Iterator[tuple[str, ...]]:
-    yield (entry["group"],) if entry["group"] else ()
-    if entry["monitor"]:
-        yield ((entry["group"],) if entry["group"] else ()) + ("mon_groups", entry["monitor"])
 
 
 def host_apply(entry: Entry, run: HostRun) -> None:

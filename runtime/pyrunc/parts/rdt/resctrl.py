@@ -7,12 +7,14 @@ import posix
 
 from pyrunc.errors import CallError
 from pyrunc.fileio import fsdecode, fsencode, read_fd, read_file
-from pyrunc.linux import _syscalls
+from pyrunc.linux import _syscalls, mountinfo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
+
+    from pyrunc.parts.rdt import Entry
 
 MAGIC = 0x7655821
 O_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
@@ -20,11 +22,14 @@ O_DIR = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
 
 def find_root() -> str | None:
     """Mount point of resctrl, or None."""
-    for line in fsdecode(read_file("/proc/self/mountinfo", 256 << 20)).split("\n"):
-        head, _, tail = line.partition(" - ")
-        if tail.startswith("resctrl "):
-            return head.split(" ")[4]
-    return None
+    mounted = mountinfo.table(fsdecode(read_file("/proc/self/mountinfo", 256 << 20)), "resctrl ")
+    return mounted[0][2] if mounted else None
+
+
+def groups(entry: Entry) -> list[tuple[str, ...]]:
+    """The directories below the mount point that the container's processes are in: the class, and the monitoring group if there is one."""
+    group = (entry["group"],) if entry["group"] else ()
+    return [group, (*group, "mon_groups", entry["monitor"])] if entry["monitor"] else [group]
 
 
 def exists(path: str) -> bool:

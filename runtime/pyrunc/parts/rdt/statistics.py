@@ -22,8 +22,7 @@ def stats(entry: Entry) -> dict[str, object]:
         info = resctrl.info(entry["root"], resource)
         if info:
             out[key + "_info"] = info
-    data = ((entry["group"],) if entry["group"] else ()) + (("mon_groups", entry["monitor"]) if entry["monitor"] else ())
-    bandwidth, occupancy = _counters(entry["root"], data)
+    bandwidth, occupancy = _counters(entry["root"], resctrl.groups(entry)[-1])
     if bandwidth:
         out["mbm_stats"] = bandwidth
     if occupancy:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pyrunc.cgroup import devices_rules
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.cgroup.devices_rules import Rule
@@ -15,8 +17,4 @@ def brief(entry: Entry) -> Json:
 
 def _rule(rule: Rule) -> str:
     allow, kind, major, minor, access = rule
-    return "%s %s %s:%s %s" % ("allow" if allow else "deny", kind, _number(major), _number(minor), access)
-
-
-def _number(value: int) -> str:
-    return "*" if value < 0 else str(value)
+    return "%s %s" % ("allow" if allow else "deny", devices_rules.text((kind, major, minor), access))
