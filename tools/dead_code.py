@@ -196,7 +196,7 @@ def plain_data(node: ast.ClassDef) -> bool:
 def module_name(path: Path) -> str:
     folder = path.relative_to(TREE).parts[0]
     if folder in ("tests", "tools", "bundles", "specs"):
-        return path.stem
+        return "fakes." + path.stem if path.parent.name == "fakes" else path.stem  # that folder is imported as a package
     inside = path.relative_to(TREE / "runtime" if folder == "runtime" else TREE)
     if inside.parts[:2] == ("conformance", "oci_conformance"):
         inside = inside.relative_to("conformance")

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from fakes.hand import Ctx, Run, namespaces
+from fakes.hand import Ctx, Run, failing, namespaces, open_files
 from pyrunc.cgroup import hierarchies
 from pyrunc.errors import CallError, Refusal, StepFailure
 from pyrunc.linux import constants as c
@@ -18,17 +18,6 @@ from pyrunc.parts.mounts import bind, cgroupfs
 from pyrunc.parts.resources import limits
 
 PAGE = importlib.import_module("pyrunc.parts.mounts.plan").PAGE  # the package has a function of that name
-
-
-def open_files():
-    return sorted(os.listdir("/proc/self/fd"))
-
-
-def fails(number):
-    def call(*_words, **_more):
-        raise OSError(number, os.strerror(number))
-
-    return call
 
 
 # ---- mounts
@@ -121,7 +110,7 @@ def test_a_device_that_cannot_be_lent_stays_with_nobody(tmp_path, monkeypatch):
 
     node = {"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "mode": 0o666, "uid": 0, "gid": 0, "pointer": "/linux/devices/0"}
     monkeypatch.setattr(mount, "clone", clone)
-    monkeypatch.setattr(mount, "setattr", fails(errno.EINVAL))
+    monkeypatch.setattr(mount, "setattr", failing(errno.EINVAL))
     monkeypatch.setattr("pyrunc.linux.fs.mknod", lambda name, _kind, _number, dir_fd: os.close(os.open(name, os.O_CREAT, dir_fd=dir_fd)))
     folder = os.open(tmp_path, os.O_RDONLY)
     before = open_files()

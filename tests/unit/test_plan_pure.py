@@ -2,20 +2,15 @@
 
 import json
 import os
-import sys
 
 import pytest
 
 import harness
+import make_rootfs
+from fakes.recorder import Recorder
 from pyrunc import errors, jsonio
 from pyrunc.engine import planner
 from pyrunc.oci import load, normalise, validate
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "fakes"))
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "bundles"))
-from recorder import Recorder  # noqa: E402
-
-import make_rootfs  # noqa: E402
 
 BUNDLES = make_rootfs.bundles()
 OPTIONS = {"command": "plan", "detach": False}

@@ -12,18 +12,13 @@ import time
 
 import pytest
 
-from fakes.hand import Run
+from fakes.hand import Run, open_files
 from pyrunc.errors import CallError
 from pyrunc.linux import dbus, netlink, ns, pidfd, proc
 from pyrunc.parts import capabilities, scheduling
 from pyrunc.parts.devices import make
 from pyrunc.parts.mounts import cgroupfs, copyup, filesystems
 from pyrunc.parts.rdt import resctrl
-
-
-def open_files():
-    return sorted(os.listdir("/proc/self/fd"))
-
 
 # ---- files that change, and what stays open
 

@@ -9,6 +9,7 @@ import types
 
 import pytest
 
+from fakes.hand import failing
 from pyrunc import fileio
 from pyrunc.cgroup import fs, kill, limits_update, oom, systemd, unit_properties, v2
 from pyrunc.errors import CallError, StepFailure
@@ -16,15 +17,6 @@ from pyrunc.linux import filters, ns, pidfd
 from pyrunc.parts import paths as paths_part
 from pyrunc.parts import rdt, resources
 from pyrunc.parts.seccomp import cache
-
-
-def failing(number):
-    """A function that always fails with this errno."""
-
-    def fail(*_words, **_more):
-        raise OSError(number, os.strerror(number))
-
-    return fail
 
 
 def outcome(function, *words):

@@ -10,18 +10,13 @@ import types
 import pytest
 
 import cgroup_tools
-from fakes.hand import Ctx, Run, namespaces
+from fakes.hand import Ctx, Run, namespaces, open_files
 from pyrunc.cgroup import attach, stats, systemd, v1, v2
 from pyrunc.errors import Refusal, StepFailure
 from pyrunc.linux import pidfd, probe
 from pyrunc.parts import hooks, mounts, scheduling
 from pyrunc.parts.mounts import copyup
 from pyrunc.parts.resources import limits
-
-
-def open_files():
-    return sorted(os.listdir("/proc/self/fd"))
-
 
 # ---- cgroups
 

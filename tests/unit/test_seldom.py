@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fakes.hand import Ctx, Run
+from fakes.hand import Ctx, Run, failing, open_files
 from pyrunc.cgroup import delegation, devices_bpf, devices_rules, freeze, fs, gvariant, systemd
 from pyrunc.errors import Refusal, StepFailure
 from pyrunc.linux import caps, dbus, filters, mount, netlink, sdnotify
@@ -21,18 +21,6 @@ from pyrunc.parts.devices import make
 from pyrunc.parts.drift import scheduling as drift_scheduling
 from pyrunc.parts.mounts import filesystems, live
 from pyrunc.parts.seccomp import profile
-
-
-def open_files():
-    return sorted(os.listdir("/proc/self/fd"))
-
-
-def failing(number):
-    def fail(*_words, **_more):
-        raise OSError(number, os.strerror(number))
-
-    return fail
-
 
 # ---- cgroups
 
