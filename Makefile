@@ -39,7 +39,7 @@ $(EXT): $(EXT_SOURCES) $(EXT_HEADERS) $(CSRC)/link.py
 # The compiled launcher (csrc/launcher.c): an interpreter with the package inside. Where it is promised (link.py) and can't be linked, the
 # build fails. Elsewhere link.py says why and ends with 3: the plain one is used, as with `make build-plain` or PYRUNC_PLAIN=1.
 STATIC    := runtime/bin/pyrunc-static
-L_SOURCES := $(addprefix $(CSRC)/,launcher.c early.c heap.c heap.h snapshot.c snapshot.h snapshot.ld tuning.h tuning_none.c tuning_313.c inittab.c components.py sha2.c sha2_body.h freeze.py link.py train.py hot.txt libseccomp.c frozen/encodings.py)
+L_SOURCES := $(addprefix $(CSRC)/,launcher.c early.c libc_start.c heap.c heap.h snapshot.c snapshot.h snapshot.ld tuning.h tuning_none.c tuning_313.c inittab.c components.py sha2.c sha2_body.h freeze.py link.py train.py hot.txt libseccomp.c frozen/encodings.py)
 PACKAGE   := $(shell find runtime/pyrunc -name '*.py' -not -path '*/api/*')
 
 launcher: $(STATIC)

@@ -137,11 +137,11 @@ void early(long *stack)
     bare_call(SYS_close, fd, 0, 0, 0, 0);
 }
 
-#ifdef PYRUNC_EARLY /* the entry point (link.py: -e): early(stack), then the C library's own start */
+#ifdef PYRUNC_EARLY /* the entry point (link.py: -e): early(stack), then the C library's start */
 #ifdef __x86_64__
 __asm__(".text\n.globl pyrunc_entry\n.type pyrunc_entry, @function\npyrunc_entry:\n"
         "    endbr64\n    xor %ebp, %ebp\n    mov %rsp, %rbx\n    mov %rdx, %r12\n    mov %rsp, %rdi\n    call early\n"
-        "    mov %rbx, %rsp\n    mov %r12, %rdx\n    jmp _start\n");
+        "    mov %rbx, %rdi\n    call libc_start\n    mov %rbx, %rsp\n    mov %r12, %rdx\n    jmp _start\n");
 #elif defined(__riscv)
 __asm__(".text\n.globl pyrunc_entry\n.type pyrunc_entry, @function\npyrunc_entry:\n"
         "    .option push\n    .option norelax\n    la gp, __global_pointer$\n    .option pop\n"

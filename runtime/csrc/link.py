@@ -38,7 +38,7 @@ HARDENING = "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3".spl
 OF_A_MACHINE = {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}
 CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()
 EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -U_FORTIFY_SOURCE -fno-tree-loop-distribute-patterns".split()
-BARE = ("early", "sealing")  # sources that run before the C library has started; see bare.h
+BARE = ("early", "libc_start", "sealing")  # sources that run before the C library has started; see bare.h
 LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()
 NOISE = ("warning: Using '", "the message above does not take linker garbage collection", ": in function `")
 PROMISED = ((3, 12), (3, 14))  # first and last version that must have a snapshot if it can be linked statically
@@ -189,7 +189,7 @@ def static(cc: list[str], runtime: str, build: str, out: str) -> None:
     need_archive(cc)
     names, flags, libraries, options = libseccomp(cc)
     freeze(runtime, build, *options, *licences(cc, runtime, build))
-    names = ("launcher", "early", "sealing", "inittab", "sha2", *names, *EXTENSION)
+    names = ("launcher", "early", "libc_start", "sealing", "inittab", "sha2", *names, *EXTENSION)
     objects = compiled(cc, build, names, ["-fno-pie", *EARLY_ENTRY, *flags])
     run([*cc, "-static", "-no-pie", *objects, archive(cc), *libraries, "-lm", *LDFLAGS, *more_flags(), *ENTRY, "-o", out])
 
@@ -203,7 +203,7 @@ def snapshot(cc: list[str], runtime: str, build: str, out: str) -> None:
     names, flags, libraries, options = libseccomp(cc)
     groups = ["--groups"] if tuning() == "tuning_313" else []
     freeze(runtime, build, *options, *groups, *licences(cc, runtime, build))
-    names = ("launcher", "early", "sealing", "inittab", "sha2", "heap", "snapshot", tuning(), *names, *EXTENSION)
+    names = ("launcher", "early", "libc_start", "sealing", "inittab", "sha2", "heap", "snapshot", tuning(), *names, *EXTENSION)
     objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT", *EARLY_ENTRY, *flags])
     wrapped = ["malloc", "calloc", "realloc", "free", "PyEval_SaveThread", "PyEval_RestoreThread"] + (
         ["_PyCode_New"] if tuning() != "tuning_none" else []
