@@ -24,7 +24,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "runtime"))
 sys.path.insert(0, str(ROOT / "bundles"))
 import make_rootfs  # noqa: E402
-from pyrunc import cli, codes  # noqa: E402
+from pyrunc import codes  # noqa: E402
+from pyrunc import commands as command_table  # noqa: E402
 from pyrunc.commands import help as _help  # noqa: E402
 from pyrunc.engine import order  # noqa: E402
 from pyrunc.oci import deviations  # noqa: E402
@@ -45,7 +46,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def commands() -> str:
     parts = [NOTE, "# Commands\n", "As `pyrunc --help` and `pyrunc COMMAND --help` print them.\n", "```\n%s```\n" % _help.top()]
-    for name in cli.COMMANDS:
+    for name in command_table.COMMANDS:
         parts.append("## %s\n\n```\n%s```\n" % (name, _help.of(name)))
     return "\n".join(parts)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "runtime"))
-from pyrunc import cli  # noqa: E402
+from pyrunc import commands as command_table  # noqa: E402
 from pyrunc.commands import help as _help  # noqa: E402
 from pyrunc.commands import help_data  # noqa: E402
 
@@ -101,7 +101,7 @@ def option_list(kinds: Mapping[str, str], short: dict[str, str], command: str = 
     for name, kind in kinds.items():
         value = help_data.value(command, name)
         word = "|".join(value) if isinstance(value, tuple) else (value or "value").lower()
-        argument = "" if kind == cli.B else " Ar " + macro(word)
+        argument = "" if kind == command_table.B else " Ar " + macro(word)
         names = ["Fl \\-" + escaped(name)] + ["Fl " + escaped(other[1:]) for other in others.get(name, ())]
         lines.append(".It " + " , ".join(one + argument for one in names))
         lines += paragraphs(_help.meaning(command, name))
@@ -130,7 +130,7 @@ def synopsis(name: str, command: str, kinds: Mapping[str, str]) -> list[str]:
 
 
 def of_command(command: str, date: str) -> str:
-    kinds, short = cli.COMMANDS[command].options, cli.COMMANDS[command].short
+    kinds, short = command_table.COMMANDS[command].options, command_table.COMMANDS[command].short
     name = "pyrunc-" + command
     lines = head(name, _help.ABOUT[command], date) + synopsis(name, command, kinds)
     lines += [".Sh DESCRIPTION", *paragraphs(description(command))]
@@ -158,15 +158,15 @@ def of_all(date: str) -> str:
     lines = head("pyrunc", "container runtime", date)
     lines += [".Sh SYNOPSIS", ".Nm", ".Op Ar global\\-options", ".Ar command", ".Op Ar options", ".Op Ar arguments"]
     lines += [".Sh DESCRIPTION", ".Nm", *paragraphs(ABOUT), ".Pp", "The global options are as follows:"]
-    lines += option_list(cli.GLOBAL, cli.GLOBAL_SHORT)
+    lines += option_list(command_table.GLOBAL, command_table.GLOBAL_SHORT)
     lines += [".Ss Commands", ".Bl -tag -width Ds"]
-    for command in cli.COMMANDS:
+    for command in command_table.COMMANDS:
         lines += [".It Xr pyrunc-%s 8" % command, escaped(_help.ABOUT[command])]
     lines += [".El", ".Sh ENVIRONMENT", *tagged(ENVIRONMENT, "Ev"), ".Sh FILES", *tagged(FILES, "Pa")]
     lines += [".Sh EXIT STATUS", *paragraphs("The page of each command has its exit statuses. In general:")]
     lines += [*tagged((*help_data.FAILED, ("others", "Those of the program: see pyrunc-run(8) and pyrunc-exec(8).")), "Li"), *examples("")]
     lines += [".Sh DIAGNOSTICS", *paragraphs(ERRORS), ".Sh SEE ALSO"]
-    names = sorted("pyrunc-" + command for command in cli.COMMANDS)
+    names = sorted("pyrunc-" + command for command in command_table.COMMANDS)
     lines += references(names)
     return "\n".join(lines) + "\n"
 
@@ -175,7 +175,7 @@ def pages() -> dict[str, str]:
     """{file name: text}"""
     moment = datetime.datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH") or datetime.datetime.now().timestamp()), datetime.UTC)
     date = "%s %d, %d" % (moment.strftime("%B"), moment.day, moment.year)
-    return {"pyrunc.8": of_all(date), **{"pyrunc-%s.8" % command: of_command(command, date) for command in cli.COMMANDS}}
+    return {"pyrunc.8": of_all(date), **{"pyrunc-%s.8" % command: of_command(command, date) for command in command_table.COMMANDS}}
 
 
 def main(argv: list[str]) -> int:
@@ -186,7 +186,7 @@ def main(argv: list[str]) -> int:
     target.mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
         (target / name).write_text(text)
-    print("%s: %d manual pages" % (target, len(cli.COMMANDS) + 1))
+    print("%s: %d manual pages" % (target, len(command_table.COMMANDS) + 1))
     return 0
 
 

@@ -206,13 +206,13 @@ def write_frozen(runtime: str, out: str, options: tuple[str, ...]) -> None:
 
 
 def write_commands(runtime: str, out: str) -> None:
-    """Which global options take a value, and which commands run sealed, from the table in cli.py."""
+    """Which global options take a value, and which commands run sealed, from commands/__init__.py."""
     sys.path.insert(0, runtime)
-    from pyrunc import cli
+    from pyrunc import commands as command_table
 
-    names = [n for n, kind in cli.GLOBAL.items() if kind != cli.B]
-    names += [short for short, name in cli.GLOBAL_SHORT.items() if cli.GLOBAL[name] != cli.B]
-    sealed = [name for name, row in cli.COMMANDS.items() if row.sealed]
+    names = [n for n, kind in command_table.GLOBAL.items() if kind != command_table.B]
+    names += [short for short, name in command_table.GLOBAL_SHORT.items() if command_table.GLOBAL[name] != command_table.B]
+    sealed = [name for name, row in command_table.COMMANDS.items() if row.sealed]
     with open(os.path.join(out, "commands.h"), "w", encoding="utf-8") as file:
         file.write("/* written by freeze.py */\n")
         for label, words in (("options_with_value", names), ("sealed_commands", sealed)):

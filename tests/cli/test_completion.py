@@ -10,7 +10,7 @@ import time
 import pytest
 
 import harness
-from pyrunc import cli
+from pyrunc import commands as command_table
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -101,9 +101,13 @@ def test_the_shell_reads_it(script, name):
     assert done.returncode == 0 and done.stdout + done.stderr == "", done
 
 
-@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+@pytest.mark.parametrize("command", ["", *command_table.COMMANDS])
 def test_bash_knows_every_option(script, command):
-    kinds, short = (cli.COMMANDS[command].options, cli.COMMANDS[command].short) if command else (cli.GLOBAL, cli.GLOBAL_SHORT)
+    kinds, short = (
+        (command_table.COMMANDS[command].options, command_table.COMMANDS[command].short)
+        if command
+        else (command_table.GLOBAL, command_table.GLOBAL_SHORT)
+    )
     words = {"--" + name for name in kinds} | {("-" if len(name) == 1 else "--") + name for name in short} | {"--help", "-h"}
     assert bash_answers(script, ["pyrunc", *([command] if command else []), "-"]) == words
 
@@ -114,7 +118,7 @@ def test_bash(script, pyrunc, waiting, tmp_path):
     (tmp_path / "bundles one").mkdir()
     (tmp_path / "bundle-file").write_text("")
     top = ["pyrunc", "--root", pyrunc.root]
-    assert bash_answers(script, ["pyrunc", ""]) == set(cli.COMMANDS)
+    assert bash_answers(script, ["pyrunc", ""]) == set(command_table.COMMANDS)
     assert bash_answers(script, ["pyrunc", "--debug", "che"]) == {"checkpoint"}
     assert bash_answers(script, ["pyrunc", "--log-format", "j"]) == {"json"}
     assert bash_answers(script, [*top, "kill", ""]) == ids
@@ -163,7 +167,7 @@ def test_zsh(script, pyrunc, waiting, tmp_path):
 def test_fish(script, pyrunc, waiting, tmp_path):
     id = pyrunc.create(waiting)
     (tmp_path / "bundle-here").mkdir()
-    assert fish_answers(script, "pyrunc ") == set(cli.COMMANDS)
+    assert fish_answers(script, "pyrunc ") == set(command_table.COMMANDS)
     assert fish_answers(script, "pyrunc --log-format j") == {"json"}
     assert fish_answers(script, "pyrunc --root %s kill " % pyrunc.root) == {id}
     assert fish_answers(script, "pyrunc --root %s kill --all %s" % (pyrunc.root, id[:4])) == {id}
@@ -171,7 +175,7 @@ def test_fish(script, pyrunc, waiting, tmp_path):
     assert fish_answers(script, "pyrunc stats --format prom") == {"prometheus"}
     assert fish_answers(script, "pyrunc create --bundle bundle", cwd=tmp_path) == {"bundle-here/"}
     assert {"--bundle", "--pid-file"} <= fish_answers(script, "pyrunc create --")
-    assert not fish_answers(script, "pyrunc create x ") & set(cli.COMMANDS)
+    assert not fish_answers(script, "pyrunc create x ") & set(command_table.COMMANDS)
 
 
 def test_an_unknown_shell(pyrunc):

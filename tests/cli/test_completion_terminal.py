@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import harness
-from pyrunc import cli
+from pyrunc import commands as command_table
 
 SHELLS = ("bash", "zsh", "fish")
-START = sorted(name for name in cli.COMMANDS if name.startswith("st"))
+START = sorted(name for name in command_table.COMMANDS if name.startswith("st"))
 PROMPT = "ready>"
 
 

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 import harness
-from pyrunc import cli
+from pyrunc import commands as command_table
 
 SCHEMAS = harness.ROOT / "docs/schemas"
 # Commands that print nothing, or the output of a program in the container.
@@ -28,10 +28,10 @@ def check(name, document):
     return document
 
 
-@pytest.mark.parametrize("command", sorted(set(cli.COMMANDS) - SILENT - SCRIPTS))
+@pytest.mark.parametrize("command", sorted(set(command_table.COMMANDS) - SILENT - SCRIPTS))
 def test_every_command_accepts_the_option(pyrunc, command):
-    assert "format" in cli.COMMANDS[command].options
-    words = {"mounts": ["list", "x"], "seccomp": [], "help": [], "version": []}.get(command, ["x"] * cli.COMMANDS[command].fewest)
+    assert "format" in command_table.COMMANDS[command].options
+    words = {"mounts": ["list", "x"], "seccomp": [], "help": [], "version": []}.get(command, ["x"] * command_table.COMMANDS[command].fewest)
     result = pyrunc.call(command, "--format", "nonsense", *words)
     assert result.code in (1, 2) and "invalid format option: nonsense" in result.err, result
 

@@ -6,9 +6,10 @@ import ast
 from pathlib import Path
 
 from pyrunc import cli
+from pyrunc import commands as command_table
 
 STUB = Path(cli.__file__).parent / "cmdline.pyi"
-TYPES = {cli.B: "bool", cli.V: "str", cli.R: "list[str]"}
+TYPES = {command_table.B: "bool", command_table.V: "str", command_table.R: "list[str]"}
 
 
 def declared(name: str) -> dict[str, str]:
@@ -18,12 +19,12 @@ def declared(name: str) -> dict[str, str]:
 
 
 def test_global_options() -> None:
-    assert declared("Globals") == {name.replace("-", "_"): TYPES[kind] for name, kind in cli.GLOBAL.items()}
+    assert declared("Globals") == {name.replace("-", "_"): TYPES[kind] for name, kind in command_table.GLOBAL.items()}
 
 
 def test_options_of_commands() -> None:
     wanted = {"globals": "Globals", "help": "bool"}
-    for row in cli.COMMANDS.values():
+    for row in command_table.COMMANDS.values():
         wanted.update((name.replace("-", "_"), TYPES[kind]) for name, kind in row.options.items())
     del wanted["as"]  # declared in another form, because `as` is a keyword
     assert declared("Options") == wanted

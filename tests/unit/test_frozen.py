@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from pyrunc import cli
+from pyrunc import commands as command_table
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 RUNTIME = ROOT / "runtime"
@@ -98,7 +98,7 @@ def test_generated_files_are_the_same_each_time(tmp_path):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     text = (tmp_path / "one/commands.h").read_text()
     sealed = re.search(r"sealed_commands\[\] = \{(.*), 0\}", text).group(1)
-    assert sealed == ", ".join('"%s"' % n for n, row in cli.COMMANDS.items() if row.sealed)
+    assert sealed == ", ".join('"%s"' % n for n, row in command_table.COMMANDS.items() if row.sealed)
     assert '"log"' in text and '"root"' in text and '"debug"' not in text
 
 

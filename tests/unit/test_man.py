@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import harness
-from pyrunc import cli
+from pyrunc import commands as command_table
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def rendered(page):
 
 
 def test_one_page_for_each_command(pages):
-    assert {page.name for page in pages.iterdir()} == {"pyrunc.8", *("pyrunc-%s.8" % command for command in cli.COMMANDS)}
+    assert {page.name for page in pages.iterdir()} == {"pyrunc.8", *("pyrunc-%s.8" % command for command in command_table.COMMANDS)}
 
 
 def test_mandoc_has_no_warnings(pages):
@@ -52,10 +52,14 @@ def test_man_has_no_warnings(pages):
         assert done.returncode == 0 and done.stderr == "" and "NAME" in done.stdout, done
 
 
-@pytest.mark.parametrize("command", ["", *cli.COMMANDS])
+@pytest.mark.parametrize("command", ["", *command_table.COMMANDS])
 def test_every_option_and_name_is_there(pages, command):
     text = rendered(pages / ("pyrunc-%s.8" % command if command else "pyrunc.8"))
-    kinds, short = (cli.COMMANDS[command].options, cli.COMMANDS[command].short) if command else (cli.GLOBAL, cli.GLOBAL_SHORT)
+    kinds, short = (
+        (command_table.COMMANDS[command].options, command_table.COMMANDS[command].short)
+        if command
+        else (command_table.GLOBAL, command_table.GLOBAL_SHORT)
+    )
     for name in kinds:
         assert "--" + name in text, name
     for name in short:
@@ -63,7 +67,7 @@ def test_every_option_and_name_is_there(pages, command):
     for heading in ("NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "EXAMPLES", "SEE ALSO"):
         assert heading in text
     if not command:
-        assert [name for name in cli.COMMANDS if "pyrunc-%s(8)" % name not in text] == []
+        assert [name for name in command_table.COMMANDS if "pyrunc-%s(8)" % name not in text] == []
 
 
 def test_the_caller_sets_the_date(pages, tmp_path):

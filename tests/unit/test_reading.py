@@ -8,7 +8,7 @@ import re
 import pytest
 
 import harness
-from pyrunc import cli
+from pyrunc import commands as command_table
 from pyrunc.engine import order
 
 PAGE = (harness.ROOT / "docs/reading.md").read_text()
@@ -37,14 +37,14 @@ def defined(path: str) -> set[str]:
 def unknown(text: str) -> list[str]:
     """The words in backticks that name nothing."""
     links = re.findall(r"\]\((\.\./runtime/[^)#]+)\)", text)
-    names = {name for link in links for name in defined(link)} | KNOWN | PREFIXES | PHASES | ROWS | set(cli.COMMANDS)
+    names = {name for link in links for name in defined(link)} | KNOWN | PREFIXES | PHASES | ROWS | set(command_table.COMMANDS)
     words = re.findall(r"`([^`\n]+)`", text)
     return [word for word in words if word not in names and re.sub(r"\(.*\)$", "", word) not in names and not is_command(word)]
 
 
 def is_command(word: str) -> bool:
     """`pyrunc create --bundle B ID`: a command of ours."""
-    return word.startswith("pyrunc ") and word.split()[1] in cli.COMMANDS
+    return word.startswith("pyrunc ") and word.split()[1] in command_table.COMMANDS
 
 
 @pytest.mark.parametrize("title", [title for title in SECTIONS if title[0].isdigit()])

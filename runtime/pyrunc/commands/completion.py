@@ -6,7 +6,8 @@ copy under another name completes its own containers.
 
 from __future__ import annotations
 
-from pyrunc import cli, codes, fileio
+from pyrunc import codes, fileio
+from pyrunc import commands as command_table
 from pyrunc.commands import help as _help
 from pyrunc.commands import help_data
 from pyrunc.errors import UsageError, quote
@@ -32,10 +33,20 @@ def main(options: Options, args: list[str]) -> int:
 
 def _command_options(command: str) -> list[OptionRow]:
     """The options of a command, as OptionRow; the global options for "" as command."""
-    kinds, short = (cli.COMMANDS[command].options, cli.COMMANDS[command].short) if command else (cli.GLOBAL, cli.GLOBAL_SHORT)
+    kinds, short = (
+        (command_table.COMMANDS[command].options, command_table.COMMANDS[command].short)
+        if command
+        else (command_table.GLOBAL, command_table.GLOBAL_SHORT)
+    )
     others = _help.other_names(short)
     found = [
-        (["--" + name, *others.get(name, ())], kind != cli.B, help_data.value(command, name), _help.meaning(command, name), kind == cli.R)
+        (
+            ["--" + name, *others.get(name, ())],
+            kind != command_table.B,
+            help_data.value(command, name),
+            _help.meaning(command, name),
+            kind == command_table.R,
+        )
         for name, kind in kinds.items()
     ]
     if command:
@@ -46,7 +57,7 @@ def _command_options(command: str) -> list[OptionRow]:
 def _words(kind: Kind) -> tuple[str, ...] | None:
     """The words of a kind, or None if they are not known in advance."""
     if kind == help_data.COMMAND:
-        return tuple(cli.COMMANDS)
+        return tuple(command_table.COMMANDS)
     if kind == help_data.CODE:
         return tuple(row["code"] for row in codes.rows())
     if type(kind) is tuple:
@@ -56,7 +67,7 @@ def _words(kind: Kind) -> tuple[str, ...] | None:
 
 def _commands() -> list[tuple[str, list[tuple[Kind, bool]]]]:
     """[(command, its positionals)]"""
-    return [(name, help_data.positionals(_help.POSITIONAL.get(name, ""))) for name in cli.COMMANDS]
+    return [(name, help_data.positionals(_help.POSITIONAL.get(name, ""))) for name in command_table.COMMANDS]
 
 
 # ---------------------------------------------------------------- bash
@@ -130,7 +141,7 @@ def _bash_what(kind: Kind) -> str:
 
 def bash() -> str:
     options, values, positionals = [], [], []
-    for command in ("", *cli.COMMANDS):
+    for command in ("", *command_table.COMMANDS):
         rows = _command_options(command)
         options.append('        "%s") echo "%s" ;;\n' % (command, " ".join(" ".join(names) for names, *_ in rows)))
         for names, takes, kind, _meaning, _repeats in rows:
@@ -144,7 +155,7 @@ def bash() -> str:
                 pattern = "|".join('"%s %d"' % (command, n) for n in range(number, number + 9))
             positionals.append('        %s) echo "%s" ;;\n' % (pattern, _bash_what(kind)))
     parts = {"options": "".join(options), "values": "".join(values), "positionals": "".join(positionals)}
-    return BASH % {**parts, "commands": " ".join(cli.COMMANDS)}
+    return BASH % {**parts, "commands": " ".join(command_table.COMMANDS)}
 
 
 # ---------------------------------------------------------------- zsh
@@ -302,7 +313,7 @@ def _fish_action(kind: Kind) -> str:
 def fish() -> str:
     with_value = [name for names, takes, *_ in _command_options("") if takes for name in names]
     lines = [FISH % {"with_value": " ".join(with_value)}]
-    for command in ("", *cli.COMMANDS):
+    for command in ("", *command_table.COMMANDS):
         where = _fish_quoted("__pyrunc_in %s" % command if command else "test -z (__pyrunc_words)[1]")
         for names, takes, kind, meaning, _repeats in _command_options(command):
             flags = " ".join("-l " + n[2:] if n.startswith("--") else "-s " + n[1:] for n in names)

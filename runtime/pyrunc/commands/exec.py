@@ -52,9 +52,7 @@ def _in_foreground(run: ExecRun, options: Options) -> int:
     try:
         if not options.get("no_subreaper"):
             foreground.be_subreaper()
-        if "terminal" in run.plans:
-            terminal = foreground.Terminal()
-            run.fds["console"] = terminal.their_fd
+        terminal = foreground.terminal_of(run)
         caught = foreground.Signals()
         engine_exec.execute(run)
         _publish(run, terminal)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pyrunc import cli, fileio, jsonio, render
+from pyrunc import commands as command_table
+from pyrunc import fileio, jsonio, render
 from pyrunc.commands import choice, help_data
 
 TYPE_CHECKING = False
@@ -198,7 +199,7 @@ MORE = (
 
 def main(options: Options, args: list[str]) -> int:
     command = args[0] if args else None
-    if command not in (None, "commands", "options", *cli.COMMANDS):
+    if command not in (None, "commands", "options", *command_table.COMMANDS):
         from pyrunc.commands import usage_errors
 
         raise usage_errors.unknown_command(command or "")
@@ -206,7 +207,11 @@ def main(options: Options, args: list[str]) -> int:
     if style == "json":
         fileio.write_all(1, (jsonio.dumps(document(command), indent=2) + "\n").encode())
         return 0
-    text = {"commands": commands, "options": global_options}.get(command or "", top)() if command not in cli.COMMANDS else of(command)
+    text = (
+        {"commands": commands, "options": global_options}.get(command or "", top)()
+        if command not in command_table.COMMANDS
+        else of(command)
+    )
     fileio.write_all(1, text.encode())
     if command == "checkpoint":  # podman and cri-o learn from the status whether checkpoints can be made
         from pyrunc.engine import criu
@@ -218,13 +223,13 @@ def main(options: Options, args: list[str]) -> int:
 def document(command: str | None) -> Output:
     """{"options": [global ones], "commands": [{"name", "about", "usage", "options", "examples"}]}; one command alone where it is named."""
     rows = []
-    for name, row in cli.COMMANDS.items():
-        if command is None or command == name or command not in cli.COMMANDS:
+    for name, row in command_table.COMMANDS.items():
+        if command is None or command == name or command not in command_table.COMMANDS:
             usage = "pyrunc %s%s %s" % (name, " [options]" if row.options else "", POSITIONAL.get(name, ""))
             listed = _option_rows(row.options, row.short, name)
             examples = list(help_data.EXAMPLES.get(name, ()))
             rows.append({"name": name, "about": ABOUT.get(name, ""), "usage": usage.rstrip(), "options": listed, "examples": examples})
-    return {"options": _option_rows(cli.GLOBAL, cli.GLOBAL_SHORT, ""), "commands": rows}
+    return {"options": _option_rows(command_table.GLOBAL, command_table.GLOBAL_SHORT, ""), "commands": rows}
 
 
 def _option_rows(kinds: dict[str, str], short: dict[str, str], command: str) -> list[Output]:
@@ -240,7 +245,7 @@ def top() -> str:
     for title, names in help_data.GROUPS:
         lines += render.wrapped(" ".join(names), columns, "   %-20s " % title, " " * 24)
     lines += ["", "GLOBAL OPTIONS:"]
-    lines += render.wrapped(" ".join("--" + name for name in cli.GLOBAL), columns, "   ", "   ")
+    lines += render.wrapped(" ".join("--" + name for name in command_table.GLOBAL), columns, "   ", "   ")
     lines += ["", *_examples("")]
     lines += render.wrapped(MORE, columns)
     return "\n".join(lines) + "\n"
@@ -252,15 +257,15 @@ def _columns() -> int:
 
 
 def commands() -> str:
-    return "\n".join("  %-10s %s" % (name, ABOUT.get(name, "")) for name in cli.COMMANDS) + "\n"
+    return "\n".join("  %-10s %s" % (name, ABOUT.get(name, "")) for name in command_table.COMMANDS) + "\n"
 
 
 def global_options() -> str:
-    return "\n".join(["GLOBAL OPTIONS:", *option_lines(cli.GLOBAL, cli.GLOBAL_SHORT)]) + "\n"
+    return "\n".join(["GLOBAL OPTIONS:", *option_lines(command_table.GLOBAL, command_table.GLOBAL_SHORT)]) + "\n"
 
 
 def of(command: str) -> str:
-    kinds, short = cli.COMMANDS[command].options, cli.COMMANDS[command].short
+    kinds, short = command_table.COMMANDS[command].options, command_table.COMMANDS[command].short
     usage = "   pyrunc %s%s %s" % (command, " [options]" if kinds else "", POSITIONAL.get(command, ""))
     lines = ["NAME:", "   pyrunc %s - %s" % (command, ABOUT.get(command, "")), "", "USAGE:", usage.rstrip()]
     if kinds:
@@ -290,7 +295,7 @@ def option_lines(kinds: dict[str, str], short: dict[str, str], command: str = ""
     others = other_names(short)
     lines = []
     for name, kind in kinds.items():
-        head = "   " + ", ".join(["--%s%s" % (name, "" if kind == cli.B else " VALUE"), *others.get(name, ())])
+        head = "   " + ", ".join(["--%s%s" % (name, "" if kind == command_table.B else " VALUE"), *others.get(name, ())])
         about = meaning(command, name)
         if len(head) < HANG:
             lines += render.wrapped(about, _columns(), head.ljust(HANG), " " * HANG)

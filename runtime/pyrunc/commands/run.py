@@ -37,9 +37,7 @@ def _in_foreground(run: Run, warnings: list[list[str]], options: Options, caught
     try:
         if not run.options["no_subreaper"]:
             foreground.be_subreaper()
-        if "terminal" in run.plans:
-            terminal = foreground.Terminal()
-            run.fds["console"] = terminal.their_fd
+        terminal = foreground.terminal_of(run)
         host.create(run, warnings)
         if terminal is not None:
             terminal.receive()

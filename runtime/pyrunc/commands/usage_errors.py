@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pyrunc.cli import COMMANDS
+from pyrunc.commands import COMMANDS
 from pyrunc.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pyrunc.cli import Command
     from pyrunc.cmdline import Globals
+    from pyrunc.commands import Command
 
 
 def unknown_option(word: str, name: str, kinds: Iterable[str], short: Iterable[str], command: str) -> UsageError:

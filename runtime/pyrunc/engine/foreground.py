@@ -35,7 +35,7 @@ from _signal import (
 )
 from _struct import pack, unpack
 
-from pyrunc.engine import child
+from pyrunc.engine import child, planner
 from pyrunc.engine.handshake import MSG_CMSG_CLOEXEC, SCM_RIGHTS
 from pyrunc.errors import StepFailure
 from pyrunc.linux import pidfd, prctl
@@ -43,6 +43,7 @@ from pyrunc.linux.constants import S_IFIFO, S_IFMT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyrunc.engine.run import ExecRun, Run
     from pyrunc.engine.shapes import Other
 
 TCGETS, TCSETSW, TIOCGWINSZ, TIOCSWINSZ = 0x5401, 0x5403, 0x5413, 0x5414
@@ -82,6 +83,16 @@ class Signals:
 
 def _noted(_number: int, _frame: object) -> None:
     """Does nothing: the byte in the pipe is enough."""
+
+
+def terminal_of(run: Run | ExecRun) -> Terminal | None:
+    """The caller's end of the terminal if the plan gives the program one; the other end of the socket pair is then run.fds["console"]. None if
+    the program has our descriptors."""
+    if planner.module("fds").inherits_stdio(run.plans):
+        return None
+    terminal = Terminal()
+    run.fds["console"] = terminal.their_fd
+    return terminal
 
 
 class Terminal:
