@@ -3,8 +3,10 @@
 
     guided.py [--seconds 60] [--target loader] [--save] [--own]
 
-Each target runs in a separate process, starting from the saved corpus. New inputs are stored in build/fuzz/TARGET; with --save, those that
-reach new code are added to tests/fuzz/corpus, which every test run replays. After a crash, its input is in build/fuzz and the status is 1.
+Each target runs in a separate process, starting from the saved corpus, until it has used SECONDS of processor time. New inputs are stored in
+build/fuzz/TARGET; with --save, those that reach new code are added to tests/fuzz/corpus, which every test run replays, and the time and the
+number of inputs are added to tests/fuzz/spent.json, which `make security-report` shows. After a crash, its input is in build/fuzz and the
+status is 1.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import json
 import os
 import pathlib
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "build/fuzz"
+SPENT = HERE / "spent.json"
+SLICE = 600  # seconds of wall clock time after which a target's progress is saved
 NAMES = ("loader", "process", "seccomp", "options", "handshake_messages", "state", "passwd", "user_option", "landlock_annotation", "images")
 SECONDS = 1  # seconds of processor time for one input
 HANG = 60  # seconds of wall clock time
@@ -214,11 +220,47 @@ def save(name: str) -> None:
             number += 1
 
 
+def account(name: str, seconds: float, inputs: int) -> None:
+    """Adds to spent.json: {target: {"seconds": processor time, "inputs": number}}."""
+    spent = json.loads(SPENT.read_text()) if SPENT.exists() else {}
+    before = spent.get(name, {"seconds": 0, "inputs": 0})
+    spent[name] = {"seconds": before["seconds"] + round(seconds), "inputs": before["inputs"] + inputs}
+    SPENT.write_text(json.dumps(spent, indent=1, sort_keys=True) + "\n")
+
+
+def processor_time() -> float:
+    """The processor time of the processes that have been waited for, in seconds."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def fuzzed(name: str, seconds: int, own: bool, saving: bool) -> bool:
+    """Whether one target ran for so many seconds of processor time without a crash."""
+    used, inputs = 0.0, 0
+    while used < seconds:
+        began = processor_time()
+        part = max(1, min(SLICE, round(seconds - used)))
+        argv = [sys.executable, __file__, "--one", name, "--seconds", str(part), *(["--own"] if own else [])]
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace")
+        spent, output = processor_time() - began, done.stdout + done.stderr
+        numbers = re.findall(r"number_of_executed_units: (\d+)|: (\d+) inputs", output)
+        count = sum(int(one or other) for one, other in numbers)
+        used, inputs = used + spent, inputs + count
+        print("%s: status %d, %d inputs, %.0f s of processor time" % (name, done.returncode, inputs, used), flush=True)
+        if done.returncode:
+            print(output[-6000:])
+            return False
+        if saving:
+            account(name, spent, count)
+            subprocess.run([sys.executable, __file__, "--one", name, "--keep"], check=True)
+    return True
+
+
 def main() -> int | None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--seconds", type=int, default=60, help="for each target (default: 60)")
+    parser.add_argument("--seconds", type=int, default=60, help="of processor time, for each target (default: 60)")
     parser.add_argument("--target", action="append", choices=NAMES, help="only this one; may be given several times")
-    parser.add_argument("--save", action="store_true", help="keep what reaches new code in tests/fuzz/corpus")
+    parser.add_argument("--save", action="store_true", help="keep what reaches new code in tests/fuzz/corpus, and what was spent")
     parser.add_argument("--own", action="store_true", help="the loop of our own, although Atheris is there")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
@@ -232,21 +274,7 @@ def main() -> int | None:
         return None
     WORK.mkdir(parents=True, exist_ok=True)
     seeds()
-    failed = []
-    for name in asked.target or NAMES:
-        argv = [sys.executable, __file__, "--one", name, "--seconds", str(asked.seconds), *(["--own"] if asked.own else [])]
-        done = subprocess.run(argv, capture_output=True, text=True, errors="replace")
-        words = [
-            line
-            for line in done.stderr.splitlines() + done.stdout.splitlines()
-            if "stat::number_of_executed_units" in line or "inputs" in line
-        ]
-        print("%s: status %d  %s" % (name, done.returncode, " ".join(words)), flush=True)
-        if done.returncode:
-            failed.append(name)
-            print(done.stdout[-3000:] + done.stderr[-3000:])
-        elif asked.save:
-            subprocess.run([sys.executable, __file__, "--one", name, "--keep"], check=True)
+    failed = [name for name in asked.target or NAMES if not fuzzed(name, asked.seconds, not library, asked.save)]
     return 1 if failed else 0
 
 
