@@ -11,11 +11,12 @@ __all__ = (
 __version__ = "0.1.0"  # commands/version.py has the same
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError("module 'pyrunc' has no attribute '%s'" % name)
-    return getattr(__import__("pyrunc.api", None, None, __all__), name)
+    found: object = getattr(__import__("pyrunc.api", None, None, __all__), name)
+    return found
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*__all__, *(name for name in globals() if name[:2] == "__")})  # modules of the runtime are not part of the API

@@ -6,7 +6,7 @@ UTF-8, Latin-1 and ASCII are built in and never looked up by name; of the others
 import _codecs
 
 
-def _search(name):
+def _search(name: str) -> "tuple[object, ...] | None":
     if name == "unicode_escape":
         return (_codecs.unicode_escape_encode, _codecs.unicode_escape_decode, None, None)
     return None
