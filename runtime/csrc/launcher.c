@@ -1,9 +1,9 @@
 /* The compiled launcher: an interpreter that imports nothing from a file system.
  *
  * libpython and the whole package, as byte code, are part of this executable. It only has the importers for built-in and frozen modules, so
- * neither a directory nor an environment variable can add code. Commands that commands/__init__.py marks as sealed are sealed before the interpreter
- * starts (sealing.c), so it starts once. If it is linked statically, the process also maps no other file of the host: a container that gets
- * access to /proc/PID/map_files finds only this executable.
+ * neither a directory nor an environment variable can add code. Commands that are marked as sealed (commands/__init__.py) are sealed before
+ * the interpreter starts (sealing.c), so it starts once. If it is linked statically, the process also maps no other file of the host: a
+ * container that gets access to /proc/PID/map_files finds only this executable.
  *
  * Third-party packages and the slow half of the standard library run in the helper process (helper_process.py), in /usr/bin/python3. */
 #define _GNU_SOURCE
