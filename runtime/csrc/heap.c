@@ -4,6 +4,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -130,6 +131,19 @@ void *__wrap_realloc(void *old, size_t size)
     memcpy(block, old, had < size ? had : size);
     __wrap_free(old);
     return block;
+}
+
+/* Python 3.14 asks for the limits of the stack when it starts. The C library reads /proc/self/maps for that, into a buffer whose size depends
+ * on the length of the executable's path. So it does not get recorded memory: the snapshot must be the same wherever it is built. */
+extern int __real_pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes);
+
+int __wrap_pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes)
+{
+    int was_recording = is_recording;
+    is_recording = 0;
+    int error = __real_pthread_getattr_np(thread, attributes);
+    is_recording = was_recording;
+    return error;
 }
 
 /* ---- Python's allocator, while recording and afterwards. Small blocks are cut from a region in the order of the requests, so that blocks
