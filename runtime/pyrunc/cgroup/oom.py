@@ -51,8 +51,15 @@ class Watch:
 
     def _count(self) -> int | None:
         """oom_kill of the cgroup and all below; v1 has `oom_kill` since Linux 4.13. None if the cgroup no longer exists."""
-        name = "memory.oom_control" if self.key == "memory" else "memory.events"
-        words = (fs.look(self.dir_fd, name) or "").split()
+        if self.key == "memory":
+            words = (fs.look(self.dir_fd, "memory.oom_control") or "").split()
+        else:  # from the descriptor that is polled: the kernel wakes it until this one has been read
+            try:
+                words = posix.pread(self.fd, 65536, 0).decode("ascii", "replace").split()
+            except OSError as e:
+                if e.errno not in fs.GONE:
+                    raise
+                return None
         if not words:
             return None
         return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0

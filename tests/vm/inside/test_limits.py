@@ -1,6 +1,8 @@
 """/linux/resources on cgroup v2, with both drivers: the resulting contents of the files, and the effect of the limits."""
 
 import json
+import select
+import subprocess
 
 import pytest
 
@@ -231,3 +233,21 @@ def test_a_record_of_events_is_the_same_as_with_runc(runtime, runc, make_bundle,
         record["data"]["hugetlb"] = {}  # runc 1.1 does not report them on version 2
     assert keys(ours) == keys(theirs)
     assert ours["data"]["memory"]["usage"]["limit"] == theirs["data"]["memory"]["usage"]["limit"] == 64 * MIB
+
+
+def test_events_sleeps_until_something_happens(runtime, make_bundle, token):
+    """memory.events wakes whoever polls it until it has been read through the same descriptor."""
+    bundle = make_bundle(
+        {"/linux/cgroupsPath": "/%s-idle" % token, "/linux/resources": {"memory": {"limit": 64 * MIB}}}, args=harness.WAIT_FOR_TERM
+    )
+    id = runtime.started(bundle)
+    process = subprocess.Popen(runtime.argv("events", "--interval", "100h", id), stdout=subprocess.PIPE)
+    with process:
+        while harness.state_of(process.pid) != "S":
+            select.select([], [], [], 0.002)
+        states = []
+        for _ in range(200):
+            states.append(harness.state_of(process.pid))
+            select.select([], [], [], 0.002)
+        runtime.delete(id, "--force")
+    assert states.count("S") > 190, states
