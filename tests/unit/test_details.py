@@ -169,6 +169,23 @@ def test_which_process_may_start_outside_of_its_cgroup(number, call, changes, ma
     assert attach.may_attach(error, types.SimpleNamespace(plans={**ROOTLESS, **changes})) is may
 
 
+@pytest.mark.parametrize(("state", "wchan", "stack", "stands"), [
+    ("Z", "0", [""], True),
+    ("D", "__refrigerator", ["[<0>] __refrigerator+0x4f/0xd0"], True),
+    ("S", "do_freezer_trap", ["[<0>] do_freezer_trap+0x6b/0x80"], True),
+    ("S", "0", ["[<0>] do_freezer_trap+0x6b/0x80", "[<0>] get_signal+0x1f/0x8a0"], True),
+    ("S", "get_signal", ["[<0>] get_signal+0x2f4/0x7a8"], True),  # Debian 13's kernel for aarch64
+    ("R", "get_signal", [""], False),
+    ("S", "pipe_read", ["[<0>] pipe_read+0x3c/0x4b0"], False),
+    ("D", "handle_userfault", ["[<0>] handle_userfault+0x3d/0x6e0"], False),
+])  # fmt: skip
+def test_which_tasks_are_frozen(monkeypatch, state, wchan, stack, stands):
+    task = {"pid": 7, "state": state, "wchan": wchan, "comm": "x", "stack": stack}
+    monkeypatch.setattr(freeze.fs, "procs_of", lambda fd: [7])
+    monkeypatch.setattr(freeze, "describe", lambda pid: task)
+    assert freeze.report(-1, "") == ([] if stands else [task])
+
+
 def test_tasks_that_were_frozen_where_they_slept_are_not_waiting(monkeypatch):
     now = {1: "S", 2: "D", 3: None, 4: "R"}
     thawed = []

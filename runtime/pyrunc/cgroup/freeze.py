@@ -238,8 +238,11 @@ def describe(pid: int) -> Task | None:
 
 
 def _stands(task: Task) -> bool:
-    """Whether a task is frozen: it waits in the kernel's refrigerator (v1) or its freezer loop (v2). Zombies count as frozen."""
+    """Whether a task is frozen: it waits in the kernel's refrigerator (v1) or its freezer loop (v2), which compilers may inline: a task that
+    sleeps in get_signal itself is in that loop. Zombies count as frozen."""
     places = task["wchan"] + " " + " ".join(task["stack"])
+    if task["state"] == "S" and task["wchan"] == "get_signal":
+        return True
     return task["state"] in "ZX" or "refrigerator" in places or "do_freezer_trap" in places or "freezer" in task["wchan"]
 
 
