@@ -190,16 +190,15 @@ def test_line_ends(argv_of, screen, kind):
     assert one.seen == b"one\r\ntwo\r\n"
 
 
-KEYS = "trap 'echo INT-came' INT; trap 'echo TSTP-came' TSTP; trap 'echo QUIT-came' QUIT; trap 'stty size' WINCH; echo ready; "
+KEYS = "trap 'echo INT-came' INT; trap 'echo TSTP-came' TSTP; trap 'echo QUIT-came' QUIT; trap 'stty size' WINCH; "
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_keys_and_sizes(argv_of, screen, kind):
     """^C, ^Z and ^\\ send signals to the container and not to the runtime; each new size is passed on; ^D ends the input."""
-    # A signal just before `wait` (or read) runs its trap, and the shell then waits: so it waits for a second at most, and has no child that
-    # the keys would end or stop.
-    loop = "mkfifo /never; exec 3<>/never; while [ ! -e /over ]; do read -t 1 word <&3; done; "
-    one = screen(argv_of(kind, loop.replace("while", KEYS + "while") + "echo next; cat; echo over; exit 7"))
+    # The shell waits for a child that the keys neither end nor stop. (`read` of busybox 1.38 never returns after a signal with a trap.)
+    loop = "mkfifo /gate; (trap '' INT TSTP QUIT WINCH; echo ready; read word < /gate) & while [ ! -e /over ]; do wait; done; "
+    one = screen(argv_of(kind, KEYS + loop + "echo next; cat; echo over; exit 7"))
     one.until("ready")
     for key, word in ((b"\x03", "INT-came"), (b"\x1a", "TSTP-came"), (b"\x1c", "QUIT-came")):
         one.type(key)
@@ -208,7 +207,9 @@ def test_keys_and_sizes(argv_of, screen, kind):
         one.size(rows, columns)
         one.until("%d %d" % (rows, columns))
     assert one.process.poll() is None and not one.settings[3] & termios.ICANON
-    (bundle_of(one.argv) / "over").touch()
+    rootfs = bundle_of(one.argv)
+    (rootfs / "over").touch()
+    (rootfs / "gate").write_text("\n")
     one.until("next")
     one.type(b"typed\r")
     one.until("typed")  # the echo

@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+import harness
+
 pytestmark = pytest.mark.kernel
 SLEEP = ["/bin/sleep", "1000"]
 MAP = [{"containerID": 0, "hostID": 100000, "size": 65536}]
@@ -167,8 +169,10 @@ def limits_of(pid, name="open files"):
 
 def test_rlimit(pyrunc, make_bundle, no_leaks):
     """It applies to init, its children, later children, and a later exec."""
-    bundle = make_bundle(args=["/bin/sh", "-c", "sleep 1000 & sleep 1000 & wait"])
+    bundle = make_bundle(args=["/bin/sh", "-c", "sleep 1000 & sleep 1000 & echo up > /gate; wait"])
+    gate = harness.fifo(bundle.rootfs / "gate")
     id = pyrunc.started(bundle)
+    harness.lines_of(gate)
     pids = json.loads(pyrunc.ok("ps", "--format", "json", id).out)
     hard = int(limits_of(pids[0])[1])
     assert len(pids) == 3
