@@ -23,6 +23,8 @@ LIMITS = {
         "devices": [{"allow": False, "access": "rwm"}],
     }
 }
+X86_64 = os.uname().machine == "x86_64"
+WAITING = ("7", "271", "232", "281") if X86_64 else ("73", "22")  # the numbers of poll(2), ppoll(2), epoll_wait(2), epoll_pwait(2)
 pytestmark = pytest.mark.kernel
 
 
@@ -56,6 +58,10 @@ def test_one_record_has_the_keys_of_runc_in_their_order(beside_runc):
     mine, theirs = (each.ok("events", "--stats", id).out for each, id in ((ours, here), (runc, there)))
     assert mine.count("\n") == 1 and mine.endswith("\n")
     mine, theirs = json.loads(mine), json.loads(theirs)
+    if not os.path.exists("/sys/fs/cgroup/memory") and "psi" not in theirs["data"]["cpu"]:  # runc 1.1 on version 2
+        for key in ("cpu", "memory", "blkio"):
+            mine["data"][key].pop("psi", None)
+        mine["data"]["hugetlb"] = theirs["data"]["hugetlb"] = {}
     unsorted = [line for line in shape(mine) if "/raw/" not in line]  # Go sorts the keys of a map
     assert unsorted == [line for line in shape(theirs) if "/raw/" not in line]
     assert sorted(shape(mine)) == sorted(shape(theirs))
@@ -94,7 +100,7 @@ def listening(process):
     """Waits until the process is in poll(2) or epoll_wait(2): by then its events are registered."""
     while True:
         with open("/proc/%d/syscall" % process.pid) as file:
-            if file.read().split()[0] in ("7", "271", "232", "281"):
+            if file.read().split()[0] in WAITING:
                 return
         assert process.poll() is None
         select.select([], [], [], 0.005)
@@ -147,7 +153,8 @@ def test_stats_of_many(pyrunc, make_bundle):
 
 # -- a task that can't be frozen -----------------------------------------------------------------------------------------
 
-SYS_USERFAULTFD, UFFDIO_API, UFFDIO_REGISTER, PDEATHSIG = 323, 0xC018AA3F, 0xC020AA00, 1
+SYS_USERFAULTFD = 323 if X86_64 else 282
+UFFDIO_API, UFFDIO_REGISTER, PDEATHSIG = 0xC018AA3F, 0xC020AA00, 1
 
 
 def never_leaves_the_kernel(directories):

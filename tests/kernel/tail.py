@@ -46,6 +46,12 @@ NUMBERS = {
         "chdir": 80,
         "mkdir": 83,
         "close_range": 436,
+        "getpid": 39,
+        "getppid": 110,
+        "getpgid": 121,
+        "getsid": 124,
+        "personality": 135,
+        "mkdirat": 258,
     },
     "aarch64": {
         "read": 63,
@@ -62,6 +68,12 @@ NUMBERS = {
         "exit_group": 94,
         "chdir": 49,
         "close_range": 436,
+        "getpid": 172,
+        "getppid": 173,
+        "getpgid": 155,
+        "getsid": 156,
+        "personality": 92,
+        "mkdirat": 34,
     },
 }[platform.machine()]
 ERRNO, KILL, ALLOW, NOTIFY = 0x00050000, 0x80000000, 0x7FFF0000, 0x7FC00000
