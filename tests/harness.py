@@ -317,6 +317,24 @@ def lines_of(path: str | os.PathLike[str], count: int = 1, timeout: float = WATC
     return data.decode("utf-8", "surrogateescape").splitlines()
 
 
+def needs_a_loader(program: str | os.PathLike[str]) -> bool:
+    """Whether an executable starts with the dynamic loader: the compiled launcher does where only a shared libpython can be linked."""
+    with open(program, "rb") as file:
+        return b"/ld-linux" in file.read(4096)  # .interp is in its first page
+
+
+CLONE_NEWNS = 0x20000
+
+
+def unshare(flags: int) -> None:
+    """unshare(2), which os has since Python 3.12."""
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).unshare(flags):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
 def fifo(path: Path) -> Path:
     os.mkfifo(path, 0o666)
     os.chmod(path, 0o666)
@@ -588,6 +606,8 @@ class Workshop:
         config = json.loads((path / "config.json").read_text())
         if cgroup is not None:
             config["linux"]["cgroupsPath"] = "%s-b%d" % (cgroup, self.count)
+        if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):  # version 2, which has no control for it
+            config["linux"].get("resources", {}).get("memory", {}).pop("swappiness", None)
         return Bundle(path, config).write()
 
 
@@ -632,7 +652,7 @@ def drop_stray_hierarchies() -> None:
     pid = os.fork()
     if pid == 0:
         try:
-            os.unshare(os.CLONE_NEWNS)
+            unshare(CLONE_NEWNS)
             subprocess.run(["mount", "--make-rprivate", "/"], check=True)
             for name in stray:
                 if subprocess.run(["mount", "-t", "cgroup", "-o", name, "cgroup", "/mnt"], capture_output=True).returncode == 0:

@@ -4,13 +4,22 @@ import subprocess
 
 import harness
 
-IDENTITY = ["unshare", "--user", "--map-users", "0:0:4294967295", "--map-groups", "0:0:4294967295", "--setuid", "0", "--setgid", "0"]
+
+def in_such_a_namespace(*words):
+    """The finished process. The maps are written from outside: not every unshare(1) can."""
+    argv = ["unshare", "--user", "sh", "-c", 'echo ready; read word; exec "$@"', "sh", *words]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        for name in ("uid_map", "gid_map"):
+            with open("/proc/%d/%s" % (process.pid, name), "w", encoding="ascii") as file:
+                file.write("0 0 4294967295\n")
+        out, err = process.communicate("\n", timeout=harness.WATCHDOG)
+    return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
 
 def test_run_in_a_namespace_with_the_identity_map(pyrunc, bundle, tmp_path):
     """systemd 260 creates such namespaces. Device rules are left to the host, as in any other user namespace."""
     words = [pyrunc.path, "--root", str(tmp_path / "root"), "run", "--bundle", str(bundle), pyrunc.new_id()]
-    shown = subprocess.run([*IDENTITY, "cat", "/proc/self/uid_map"], capture_output=True, text=True, check=True, timeout=harness.WATCHDOG)
-    assert shown.stdout.split() == ["0", "0", "4294967295"]
-    with_identity = subprocess.run([*IDENTITY, "--mount", *words], capture_output=True, text=True, timeout=harness.WATCHDOG)
+    assert in_such_a_namespace("cat", "/proc/self/uid_map").stdout.split() == ["0", "0", "4294967295"]
+    with_identity = in_such_a_namespace("unshare", "--mount", *words)
     assert (with_identity.returncode, with_identity.stderr) == (0, ""), with_identity

@@ -23,7 +23,7 @@ FREE = set(
     (
         "__future__ _abc _codecs _frozen_importlib_external _hashlib _io _json _prctl _sha2 _signal _socket _struct abc array atexit binascii "
         "codecs encodings encodings.aliases encodings.utf_8 errno faulthandler fcntl gc grp io marshal math posix pwd select time "
-        "unicodedata zipimport "
+        "unicodedata zipimport " + ("" if sys.version_info >= (3, 12) else "_sha256 ")
     ).split()
 )
 NEVER = set(

@@ -330,9 +330,11 @@ def test_the_list_of_other_runtimes_in_a_shared_root(pyrunc, make_bundle, other,
     with open(os.path.join(pyrunc.root, "no-container"), "w", encoding="utf-8"):
         os.mkdir(os.path.join(pyrunc.root, "@cache"))
     broken = subprocess.run([other, "--root", pyrunc.root, "list"], capture_output=True, text=True, timeout=harness.WATCHDOG, check=False)
-    assert broken.stderr, "the control: the other runtime reports a directory"
     pyrunc.ok("gc", "--force")
     os.unlink(os.path.join(pyrunc.root, "no-container"))
+    if not broken.stderr and other == "crun":
+        pytest.skip("this crun says nothing about a directory without a container either")  # 1.8
+    assert broken.stderr, "the control: the other runtime reports a directory"
 
 
 def test_gc_skips_containers_that_another_command_has_locked(pyrunc, make_bundle):

@@ -24,7 +24,7 @@ def proc():
 
 def own_mounts():
     """Moves the child to its own mount namespace."""
-    os.unshare(constants.CLONE_NEWNS)
+    _syscalls.unshare(constants.CLONE_NEWNS)
     _syscalls.mount(None, "/", None, PRIVATE, None)
 
 
@@ -176,7 +176,7 @@ def below():
     os.setresgid(65534, 65534, 65534)
     os.setresuid(65534, 65534, 65534)
     _syscalls.prctl(constants.PR_SET_DUMPABLE, 1)  # otherwise comm would belong to root
-    os.unshare(constants.CLONE_NEWUSER | constants.CLONE_NEWNS)
+    _syscalls.unshare(constants.CLONE_NEWUSER | constants.CLONE_NEWNS)
 
 
 def test_in_a_user_namespace_that_does_not_own_the_pid_namespace():
@@ -210,7 +210,7 @@ def test_in_a_user_namespace_with_mounts_over_proc():
 
 def test_numbers_are_those_of_the_own_pid_namespace():
     def look():
-        os.unshare(constants.CLONE_NEWPID)
+        _syscalls.unshare(constants.CLONE_NEWPID)
         pid = os.fork()
         if pid == 0:
             text = Proc().read("self/status")

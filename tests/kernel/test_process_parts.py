@@ -227,7 +227,7 @@ def test_a_working_directory_outside_of_the_root(tmp_path):
     root = os.open(tmp_path, os.O_PATH)
 
     def enter():
-        os.unshare(constants.CLONE_NEWNS)
+        _syscalls.unshare(constants.CLONE_NEWNS)
         _syscalls.mount(None, "/", None, constants.MS_PRIVATE | constants.MS_REC, None)
         _syscalls.mount("proc", str(tmp_path / "proc"), "proc", 0, None)
         os.dup2(outside, 77)
@@ -325,7 +325,7 @@ def test_ids_without_a_mapping_are_named():
     """A plan can't know this about a namespace that is joined; the kernel reports it at the end."""
 
     def enter():
-        os.unshare(constants.CLONE_NEWUSER)
+        _syscalls.unshare(constants.CLONE_NEWUSER)
 
     for who, words in (
         ({"uid": 9, "gid": 0}, "cannot setgid to unmapped gid 0 in user namespace"),
@@ -355,7 +355,7 @@ def test_ids_of_our_own_user_namespace_need_no_map():
     """Read from inside, the map shows ids of the parent namespace: 0 for our 7."""
     pid = os.fork()
     if pid == 0:
-        os.unshare(os.CLONE_NEWUSER)
+        _syscalls.unshare(constants.CLONE_NEWUSER)
         write("/proc/self/uid_map", "7 0 1\n")
         os._exit(0 if (os.getuid(), ids.outer_uid(os.getpid(), 7)) == (7, 7) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

@@ -255,7 +255,7 @@ def test_memory_policy_refused():
 
 def in_namespaces(*names):
     """The first step of a child."""
-    os.unshare(sum(ns.FLAGS[name] for name in names))
+    _syscalls.unshare(sum(ns.FLAGS[name] for name in names))
 
 
 def test_host_and_domain_name():
@@ -284,7 +284,7 @@ def test_settings_only_change_the_namespace():
 
     def inside():
         in_namespaces("network", "ipc")
-        os.unshare(constants.CLONE_NEWNS)  # a /proc/sys that the container has replaced
+        _syscalls.unshare(constants.CLONE_NEWNS)  # a /proc/sys that the container has replaced
         _syscalls.mount(None, "/", None, constants.MS_PRIVATE | constants.MS_REC, None)
         _syscalls.mount("tmpfs", "/proc/sys", "tmpfs", 0, None)
         run = Run(proc=proc.Proc())

@@ -28,7 +28,7 @@ class Root:
     """A root below `path` in a new mount namespace, with a devpts, after `make` has added or damaged something."""
 
     def __init__(self, path, devpts=True, make=None):
-        os.unshare(constants.CLONE_NEWNS)
+        _syscalls.unshare(constants.CLONE_NEWNS)
         _syscalls.mount(None, "/", None, constants.MS_PRIVATE | constants.MS_REC, None)
         self.path = pathlib.Path(path)
         (self.path / "dev/pts").mkdir(parents=True)
