@@ -4,19 +4,24 @@
     matrix.py [--short] [--only WORD] [--suite SUITE] [--step STEP] [--dist DIR]
 
 Kernels of several Debian suites boot with the release file alone in their initrd (boot.py). An aarch64 machine runs the demo, podman and
-some of the kernel and command-line tests (machine.py). In roots of several suites `make demo`, the unit tests and the tests of the
-command line run from a clone of this tree. build/anywhere has their output. --short: one kernel, one refusal. Everything is kept below
-the cache of tools/roots.py; if something is missing, a row says `not run` and the reason. Exit status 1: a row has failed.
+some of the kernel and command-line tests (machine.py). In roots of several suites `make demo`, the unit tests, the tests of the
+command line, and the suite's other compilers run from a clone of this tree. build/anywhere has their output. --short: one kernel, one
+refusal. Everything is kept below the cache of tools/roots.py; if something is missing, a row says `not run` and the reason.
+
+All of it takes hours. So the rows are kept, too: the table at the end also has those of earlier runs that were not repeated, each with its
+date and commit. Exit status 1: a row of this run has failed.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -39,21 +44,29 @@ KERNELS = (
 )
 SHORT = 2  # the first rows
 SUITES = ("bookworm", "trixie", "testing")
+COMPILERS = {"bookworm": ["clang"], "trixie": ["gcc-12", "gcc-13", "clang"], "testing": ["gcc-13", "gcc-14", "gcc-15", "clang"]}
 STEPS = {
     "demo": "make demo",
-    "unit": "make .stamps/tools && .venv/bin/pytest -q -n 2 tests/unit",
-    "cli": "make .stamps/tools && .venv/bin/pytest -q -n 2 tests/cli -m 'not long'",
+    "unit": "make .stamps/tools && .venv/bin/pytest -q -rfEs -n 2 tests/unit",
+    "cli": "make .stamps/tools && .venv/bin/pytest -q -rfEs -n 2 tests/cli -m 'not long'",
+    "compilers": "make .stamps/tools && sh tools/anywhere/compilers.sh %(compilers)s",
 }
+# in the roots, besides what `make demo` needs: for building, and what the unit and command-line tests look for
+MORE = """make git mount util-linux strace libcap2-bin bsdextrautils iproute2 tmux mandoc zsh fish runc crun criu python3-jsonschema
+e2fsprogs mmdebstrap rpm makepkg pacman-package-manager libarchive-tools fakeroot gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user zstd""".split()
 # what runs in the aarch64 machine (machine.py)
-PYTEST = ".venv/bin/python -B -m pytest -q -p no:cacheprovider -m 'not long' "
 MACHINE = {
     "demo": "/usr/bin/python3 tools/demo.py --runtime .venv/bin/pyrunc",
     "podman": "sh tools/anywhere/podman.sh /src/.venv/bin/pyrunc",
-    "kernel tests": PYTEST + " ".join("tests/kernel/test_%s.py" % name for name in ("seccomp", "syscalls", "spawn", "seal", "finish")),
-    "cli tests": PYTEST + " ".join("tests/cli/test_%s.py" % name for name in ("state_kill_delete", "lifecycle", "exec", "start_run")),
 }
-MORE = ["make", "git", "mount", "util-linux"]
-SECONDS = 3600
+MACHINE_KERNEL = (
+    "seccomp syscalls finish spawn seal masks root proc devices namespaces process_parts process_settings pidfd terminal".split()
+)
+MACHINE_CLI = "lifecycle exec state_kill_delete start_run annotations signals diff console plan watching".split()
+MACHINE_FILES = ["tests/kernel/test_%s.py" % name for name in MACHINE_KERNEL] + ["tests/cli/test_%s.py" % name for name in MACHINE_CLI]
+# one run for all files: an emulated processor takes minutes for the imports
+MACHINE_TESTS = ".venv/bin/python -B -m pytest -v --no-header --color=no --tb=short -rfE -p no:cacheprovider -m 'not long' -n 2"
+SECONDS = 7200  # for a step; an emulated processor or a busy machine takes long
 LOGS = PROJECT / "build/anywhere"  # the output of each step
 ENTER = r"""
 set -e
@@ -70,6 +83,7 @@ cd /src
 exec sh -c "$2"
 """
 Row = tuple[str, str, str]
+ROWS = LOGS / "rows.json"  # [[where, what, result, date, commit]]
 
 
 def on_kernels(dist: pathlib.Path, rows: tuple[tuple[str, str, str], ...]) -> list[Row]:
@@ -93,67 +107,112 @@ def on_kernels(dist: pathlib.Path, rows: tuple[tuple[str, str, str], ...]) -> li
 
 def passed(output: str, code: int) -> str:
     """The verdict: pytest's last line, or "ok"."""
-    said = re.findall(r"^(?:\d+ \w+, )*\d+ passed.*", output, re.M)
-    verdict = said[-1] if said else "ok" if code == 0 else "FAILED: " + (output.strip().splitlines() or ["?"])[-1]
+    said = re.findall(r"^=* ?((?:\d+ [a-z]+(?:, )?)+ in \d[^=\n]*)", output, re.M)
+    verdict = said[-1].strip() if said else "ok" if code == 0 else "FAILED: " + (output.strip().splitlines() or ["?"])[-1]
     return verdict if code == 0 or verdict.startswith("FAILED") else "FAILED: " + verdict
 
 
-def on_machine(dist: pathlib.Path) -> list[Row]:
+def checked(output: str) -> str:
+    """What the lines that begin with CHECK say, or nothing."""
+    rows = re.findall(r"^CHECK (.*?) (ok|FAILED)(.*)", output, re.M)
+    bad = [name + more for name, word, more in rows if word == "FAILED"]
+    good = ", ".join(name + more for name, word, more in rows if more) or "%d checks ok" % len(rows)
+    return "" if not rows else "FAILED: " + ", ".join(bad) if bad else good
+
+
+def of_files(output: str, files: list[str]) -> dict[str, str]:
+    """{file: verdict} from pytest's -v lines, with or without xdist."""
+    found = {}
+    for file in files:
+        words = re.findall(r"^\[gw\d+\] \[ *\d+%%\] ([A-Z]+) %s::" % re.escape(file), output, re.M)
+        counts = ", ".join("%d %s" % (words.count(word), word.lower()) for word in sorted(set(words), reverse=True))
+        found[file] = "FAILED: " * ("FAILED" in words or "ERROR" in words) + counts if words else "not run: no time was left"
+    return found
+
+
+def on_machine(dist: pathlib.Path, seconds: int) -> list[Row]:
     name = "Debian %s, %s" % (machine.SUITE, machine.ARCH)
     files = sorted(dist.glob("pyrunc-*-linux-" + machine.ARCH))
     log = LOGS / (machine.ARCH + ".log")
     LOGS.mkdir(parents=True, exist_ok=True)
-    command = "\n".join('echo "STEP %s"; %s; echo "STATUS $?"' % row for row in MACHINE.items())
+    steps = {**MACHINE, "tests": " ".join([MACHINE_TESTS, *MACHINE_FILES])}
     try:
         if not files:
             raise roots.Failed("no release file in %s (make release)" % dist)
         with open(log, "w") as file:
-            machine.run(files[-1], command, SECONDS, file)
+            machine.run(files[-1], "\n".join('echo "STEP %s"; %s; echo "STATUS $?"' % row for row in steps.items()), seconds, file)
     except (roots.Failed, OSError, subprocess.CalledProcessError) as e:
         return [(name, "release file", "not run: %s" % str(e).splitlines()[0])]
     output = log.read_text(errors="replace")
     found = []
-    for step in MACHINE:
-        part = output.partition("STEP %s\n" % step)[2].partition("STEP ")[0]
-        said, status, code = part.partition("STATUS ")
-        verdict = passed(said, int(code.split()[0])) if status else "FAILED: the machine did not come that far"
-        bad = re.findall("^CHECK (.*) FAILED.*", said, re.M)
-        found.append((name, step, "FAILED: " + ", ".join(bad) if bad else verdict))
-        print("%s, %s: %s" % found[-1], flush=True)
+    for step in steps:
+        said, status, code = output.partition("STEP %s\n" % step)[2].partition("STEP ")[0].partition("STATUS ")
+        verdict = (checked(said) or passed(said, int(code.split()[0]))) if status else "FAILED: not finished after %d s" % seconds
+        found.append((name, step, verdict))
+    found += [(name, file, verdict) for file, verdict in of_files(output, MACHINE_FILES).items()]
+    for row in found:
+        print("%s, %s: %s" % row, flush=True)
     return found
 
 
-def on_suites(suites: list[str], steps: list[str]) -> list[Row]:
-    found = []
-    for suite in suites:
-        packages = [line.split()[1] for line in (PROJECT / "tools/apt-packages.txt").read_text().splitlines() if line.startswith("demo ")]
+def root_of(suite: str) -> pathlib.Path:
+    """The root of a suite, with a fresh clone of this tree in /src."""
+    packages = [line.split()[1] for line in (PROJECT / "tools/apt-packages.txt").read_text().splitlines() if line.startswith("demo ")]
+    root = roots.made("root-" + suite, suite, packages + MORE + COMPILERS[suite], "minbase")
+    source = root / "src"
+    shutil.rmtree(source, ignore_errors=True)
+    subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(source)], check=True)
+    for name in ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt"):
+        if os.path.exists(name):
+            shutil.copyfile(name, str(root) + name)
+    return root
+
+
+def inside(root: pathlib.Path, command: str, log: pathlib.Path) -> str:
+    """The verdict about a command in the root."""
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", str(root), command]
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with open(log, "w") as file:
+        child = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
         try:
-            root = roots.made("root-" + suite, suite, packages + MORE, "minbase")
-            source = root / "src"
-            shutil.rmtree(source, ignore_errors=True)
-            subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(source)], check=True)
-            for name in ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt"):
-                if os.path.exists(name):
-                    shutil.copyfile(name, str(root) + name)
-        except (roots.Failed, OSError, subprocess.CalledProcessError) as e:
+            code = child.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGTERM)  # pytest removes what it has made
+            child.wait()
+            return "FAILED: not finished after %d s" % SECONDS
+    output = log.read_text(errors="replace")
+    return checked(output) or passed(output, code)
+
+
+def on_suites(suites: list[str], steps: list[str]) -> list[Row]:
+    found: list[Row] = []
+    for suite in suites:
+        try:
+            root = root_of(suite)
+        except (roots.Failed, OSError, subprocess.SubprocessError) as e:
             found.append(("Debian " + suite, "sources", "not run: %s" % str(e).splitlines()[0]))
             continue
         for step in steps:
-            command = STEPS[step]
-            argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", str(root), command]
-            env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-            log = LOGS / ("%s-%s.log" % (suite, step))
-            LOGS.mkdir(parents=True, exist_ok=True)
-            with open(log, "w") as file:
-                done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=SECONDS)
-            found.append(("Debian " + suite, step, passed(log.read_text(errors="replace"), done.returncode)))
+            command = STEPS[step] % {"compilers": " ".join(COMPILERS[suite])}
+            found.append(("Debian " + suite, step, inside(root, command, LOGS / ("%s-%s.log" % (suite, step)))))
             print("%s, %s: %s" % found[-1], flush=True)
     return found
 
 
-def table(rows: list[Row]) -> str:
-    lines = ["%s, %s" % (datetime.date.today(), os.uname().machine), "", "| where | what | result |", "|---|---|---|"]
-    return "\n".join(lines + ["| %s | %s | %s |" % row for row in rows])
+def kept(rows: list[Row]) -> list[list[str]]:
+    """These rows and those of earlier runs, in the order in which they first came. Writes them."""
+    done = subprocess.run(["git", "-C", str(PROJECT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    about = [str(datetime.date.today()), done.stdout.strip()]
+    found = {(row[0], row[1]): row for row in json.loads(ROWS.read_text())} if ROWS.exists() else {}
+    found.update({(row[0], row[1]): [*row, *about] for row in rows})
+    LOGS.mkdir(parents=True, exist_ok=True)
+    ROWS.write_text(json.dumps(list(found.values()), indent=1) + "\n")
+    return list(found.values())
+
+
+def table(rows: list[list[str]]) -> str:
+    return "\n".join(["| where | what | result | date | commit |", "|---|---|---|---|---|", *("| %s |" % " | ".join(row) for row in rows)])
 
 
 def main(argv: list[str]) -> int:
@@ -163,15 +222,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--suite", action="append", choices=SUITES, help="only this suite's root (all)")
     parser.add_argument("--step", action="append", choices=sorted(STEPS), help="only this step in the roots (all)")
     parser.add_argument("--dist", type=pathlib.Path, default=PROJECT / "dist")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="how long the aarch64 machine may run (%(default)s)")
     options = parser.parse_args(argv)
     rows: list[Row] = []
     if options.only in (None, "kernels"):
         rows += on_kernels(options.dist, KERNELS[:SHORT] if options.short else KERNELS)
     if options.only in (None, "machine") and not options.short:
-        rows += on_machine(options.dist)
+        rows += on_machine(options.dist, options.seconds)
     if options.only in (None, "suites") and not options.short:
         rows += on_suites(options.suite or list(SUITES), options.step or list(STEPS))
-    print(table(rows))
+    print(table(kept(rows)))
     return int(any("FAILED" in row[2] for row in rows))
 
 
