@@ -5,7 +5,7 @@
 
 Kernels of several Debian suites boot with the release file alone in their initrd (boot.py). An aarch64 machine runs the demo, podman and
 some of the kernel and command-line tests (machine.py). In roots of several suites `make demo`, the unit tests, the tests of the
-command line, and the suite's other compilers run from a clone of this tree. build/anywhere has their output. --short: one kernel, one
+command line and of the kernel's calls, and the suite's other compilers run from a clone of this tree. build/anywhere has their output. --short: one kernel, one
 refusal. Everything is kept below the cache of tools/roots.py; if something is missing, a row says `not run` and the reason.
 
 All of it takes hours. So the rows are kept, too: the table at the end also has those of earlier runs that were not repeated, each with its
@@ -49,6 +49,7 @@ STEPS = {
     "demo": "make demo",
     "unit": "make .stamps/tools && .venv/bin/pytest -q -rfEs -n 2 tests/unit",
     "cli": "make .stamps/tools && .venv/bin/pytest -q -rfEs -n 2 tests/cli -m 'not long'",
+    "kernel": "make .stamps/tools && .venv/bin/pytest -q -rfEs -n 2 tests/kernel -m 'not long'",
     "compilers": "make .stamps/tools && sh tools/anywhere/compilers.sh %(compilers)s",
 }
 # in the roots, besides what `make demo` needs: for building, and what the unit and command-line tests look for
