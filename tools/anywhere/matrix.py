@@ -4,9 +4,9 @@
     matrix.py [--short] [--only WORD] [--suite SUITE] [--step STEP] [--dist DIR]
 
 Kernels of several Debian suites boot with the release file alone in their initrd (boot.py). An aarch64 machine runs the demo, podman and
-some of the kernel and command-line tests (machine.py). In roots of several suites `make demo`, the unit tests, the tests of the
-command line and of the kernel's calls, and the suite's other compilers run from a clone of this tree. build/anywhere has their output. --short: one kernel, one
-refusal. Everything is kept below the cache of tools/roots.py; if something is missing, a row says `not run` and the reason.
+most kernel and command-line tests (machine.py). In roots of several suites `make demo`, the unit, command-line and kernel tests, and the
+suite's other compilers run from a clone of this tree. build/anywhere has their output. --short: one kernel, one refusal. Everything is kept
+below the cache of tools/roots.py; if something is missing, a row says `not run` and the reason.
 
 All of it takes hours. So the rows are kept, too: the table at the end also has those of earlier runs that were not repeated, each with its
 date and commit. Exit status 1: a row of this run has failed.
