@@ -21,7 +21,7 @@
 #define GROUPS 31                /* of code, see freeze.py */
 #define LARGE_CODE (REGION / 8)  /* code objects up to this size are in the region for code, so that at most an eighth is lost */
 
-char snapshot_heap[HEAP_SIZE] __attribute__((section("snapshot_pages,\"aw\",@nobits" REMARK), aligned(PAGE)));
+char snapshot_heap[HEAP_SIZE] __attribute__((section(".bss.snapshot_pages"), aligned(PAGE)));
 static size_t used;
 static int is_recording;
 

@@ -7,10 +7,8 @@
 
 #ifdef __aarch64__
 #define PAGE 65536 /* the largest page of an aarch64 kernel, and the alignment of segments there */
-#define REMARK "//" /* starts a comment in assembler */
 #else
 #define PAGE 4096
-#define REMARK "#"
 #endif
 
 /* Aborts the build of a snapshot and reports the condition that does not hold. */

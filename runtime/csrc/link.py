@@ -37,10 +37,16 @@ EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "ri
 HARDENING = "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3".split()
 OF_A_MACHINE = {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}
 CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()
-EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -U_FORTIFY_SOURCE -fno-tree-loop-distribute-patterns".split()
+EARLY = "-ffreestanding -fno-builtin -fno-stack-protector -U_FORTIFY_SOURCE".split()
+EARLY_GCC = ["-fno-tree-loop-distribute-patterns"]  # it would turn loops into calls of memset; clang doesn't, and refuses the option
 BARE = ("early", "libc_start", "sealing")  # sources that run before the C library has started; see bare.h
 LDFLAGS = "-Wl,--gc-sections -Wl,-z,relro,-z,now".split()
-NOISE = ("warning: Using '", "the message above does not take linker garbage collection", ": in function `")
+NOISE = (
+    "warning: Using '",
+    "the message above does not take linker garbage collection",
+    ": in function `",
+    "argument unused during compilation: '-no-pie'",  # clang, with -static
+)
 PROMISED = ((3, 12), (3, 14))  # first and last version that must have a snapshot if it can be linked statically
 NO_LAUNCHER = 3  # exit status
 PRACTISED = ("hello", "podman-like", "seccomp-docker", "kubernetes-like")  # bundles whose configs train.py gets
@@ -95,7 +101,7 @@ def compiled(cc: list[str], build: str, names: tuple[str, ...], flags: list[str]
             continue
         limited = ["-DPy_LIMITED_API=0x030b0000"] if name in (*EXTENSION, "libseccomp") else []
         frozen = ['-DFROZEN_BIN="%s"' % os.path.join(build, "frozen.bin")] if name == "launcher" else []
-        early = EARLY if name in BARE else []
+        early = [*EARLY, *([] if "clang" in asked(cc, "--version") else EARLY_GCC)] if name in BARE else []
         if name == "sha2" and sys.version_info >= (3, 14):
             early = ["-DSHA2_PREFIX=_Py_LibHacl_Hacl_Hash_SHA2_"]
         run([*cc, *CFLAGS, *hardening(cc), *flags, *limited, *frozen, *early, "-I" + include(cc), "-I" + build, "-c", source, "-o", target])
