@@ -11,7 +11,7 @@ import pytest
 import pyrunc
 from pyrunc.engine import preview
 from pyrunc.linux import constants as c
-from pyrunc.linux import flag_names
+from pyrunc.linux import filters, flag_names
 
 FOLDER = Path(pyrunc.__file__).parent / "parts/shown"
 MODULES = sorted(path for path in FOLDER.glob("*.py") if path.stem != "__init__")
@@ -53,6 +53,14 @@ SHOWN: list[tuple[str, Any, str, Any]] = [
     ("paths", {"masked": [["/a", "/p"], ["/b", "/p"]], "readonly": [], "label": None}, "brief", {"masked": "/a, /b", "readonly": "", "label": None}),
     ("resources", {"devices": [[False, "a", -1, -1, "rwm"], [True, "c", 1, 3, "rw"]]}, "brief", {"devices": ["deny a *:* rwm", "allow c 1:3 rw"]}),
     ("rlimits", {"list": [["RLIMIT_CORE", 4, 0, 1, 0]]}, "brief", {"list": ["RLIMIT_CORE soft 0 hard 1"]}),
+    ("personality", {"domain": 8}, "brief", {"domain": "LINUX32"}),
+    ("scheduling", {"exec": False, "scheduler": [6, 1, 0, 0, 10, 20, 30, 0, 0], "ioprio": 2 << 13 | 4, "initial": [[0, 0], [2, 3]], "final": None},
+     "brief", {"exec": False, "scheduler": "SCHED_DEADLINE SCHED_FLAG_RESET_ON_FORK runtime=10 deadline=20 period=30",
+               "ioprio": "IOPRIO_CLASS_BE 4", "initial": "0,2-3", "final": None}),
+    ("scheduling", {"scheduler": [0, 0, -5, 0, 0, 0, 0, 0, 0], "ioprio": None, "initial": None, "final": [[1, 1]]}, "readable",
+     {"scheduler": "SCHED_OTHER nice=-5", "ioprio": None, "initial": None, "final": "1"}),
+    ("scheduling", {"scheduler": None, "ioprio": None, "initial": None, "final": None}, "readable",
+     {"scheduler": None, "ioprio": None, "initial": None, "final": None}),
     ("sysctls", {"list": [["a.b", "a/b", "1"]], "foreign": {}}, "brief", {"list": ["a.b = 1"], "foreign": {}}),
     ("user", {"umask": 0o22}, "readable", {"umask": "022"}),
 ]  # fmt: skip
@@ -61,6 +69,28 @@ SHOWN: list[tuple[str, Any, str, Any]] = [
 @pytest.mark.parametrize("part, entry, form, shown", SHOWN, ids=lambda value: value if isinstance(value, str) else "")
 def test_form(part: str, entry: Any, form: str, shown: Any) -> None:
     assert preview.shown(part, entry, form) == shown
+
+
+SECCOMP: dict[str, Any] = {
+    "profile": {"default": filters.ERRNO | 1, "arches": ["SCMP_ARCH_X86_64"], "enosys": True, "strict": False, "rules": [
+        {"names": ["read", "write"], "action": filters.ALLOW, "args": [], "at": "/linux/seccomp/syscalls/0"},
+        {"names": ["clone"], "action": filters.KILL_PROCESS, "args": [[0, filters.MASKED_EQ, 0x7e020000, 0], [1, 6, 4096, 0]], "at": "/linux/seccomp/syscalls/1"}]},
+    "flags": filters.FLAG_LOG | filters.FLAG_SPEC_ALLOW, "notify": False, "listener": None, "metadata": None, "raw": None,
+}  # fmt: skip
+
+
+def test_seccomp() -> None:
+    brief, readable = (preview.shown("seccomp", SECCOMP, form) for form in ("brief", "readable"))
+    assert brief["profile"]["rules"] == ["ALLOW read, write", "KILL_PROCESS clone if arg0 & 0x7e020000 == 0x0 and arg1 > 4096"]
+    assert [rule["args"] for rule in readable["profile"]["rules"]] == [[], ["arg0 & 0x7e020000 == 0x0", "arg1 > 4096"]]
+    for found in (brief, readable):
+        assert found["profile"]["default"] == "ERRNO(1)" and found["flags"] == ["LOG", "SPEC_ALLOW"]
+
+
+def test_every_comparison_has_a_sign() -> None:
+    from pyrunc.parts.shown import seccomp
+
+    assert {*seccomp.SIGNS, filters.MASKED_EQ} == set(filters.OPERATORS.values())
 
 
 def test_devices() -> None:

@@ -26,7 +26,7 @@ LINES = 4  # of a value in the folded form
 def main(options: Options, args: list[str]) -> int:
     formats = ("json", "text") if options.get("json") else ("text", "json")
     style = "text" if options.get("format") == "tree" else choice.format_of(options, "plan", *formats)  # the name of earlier versions
-    id = store.check_id(args[0] if args else "plan")
+    id = store.check_id(args[0] if args else "ID")
     if "diff" in options:
         return _diff(options, id, style)
     made = preview.make(options, id)

@@ -20,8 +20,8 @@ SIDES = {"setup": "init", "enter": "init", "tail": "init"}
 FORMS = ("brief", "readable", "public")  # each defaults to the next, and the last one to the entry itself
 # Modules of parts/shown: the parts that say how their entries are shown.
 SHOWN = (
-    "capabilities", "cgroups", "devices", "hooks", "mempolicy", "mounts", "namespaces", "paths", "program", "resources", "rlimits",
-    "sysctls", "user",
+    "capabilities", "cgroups", "devices", "hooks", "mempolicy", "mounts", "namespaces", "paths", "personality", "program", "resources",
+    "rlimits", "scheduling", "seccomp", "sysctls", "user",
 )  # fmt: skip
 
 
