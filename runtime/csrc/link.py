@@ -33,7 +33,23 @@ from collections.abc import Callable
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # -I leaves it out
 import components  # noqa: E402
 
-EXTENSION = ("syscalls", "mount", "file", "process", "bpf", "ops", "finish", "rights", "find", "filter", "clear", "spawn", "procfs", "json")
+EXTENSION = (
+    "syscalls",
+    "mount",
+    "file",
+    "process",
+    "bpf",
+    "ops",
+    "finish",
+    "rights",
+    "find",
+    "filter",
+    "clear",
+    "spawn",
+    "procfs",
+    "json",
+    "schema",
+)
 HARDENING = "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3".split()
 OF_A_MACHINE = {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}
 CFLAGS = "-std=gnu11 -O2 -g -Wall -Wextra -ffunction-sections".split()

@@ -59,6 +59,7 @@ char **plan_strings(struct plan *plan, PyObject *sequence);
 extern PyTypeObject *stat_type;
 int add_stat(PyObject *module);
 
-extern PyMethodDef calls_mount[], calls_file[], calls_process[], calls_bpf[], calls_finish[], calls_spawn[], calls_procfs[], calls_json[];
+extern PyMethodDef calls_mount[], calls_file[], calls_process[], calls_bpf[], calls_finish[], calls_spawn[], calls_procfs[], calls_json[],
+    calls_schema[];
 
 #endif

@@ -10,7 +10,17 @@ from pyrunc.linux import _syscalls
 
 STUB = Path(_syscalls.__file__.replace(".abi3.so", ".pyi"))
 CSRC = STUB.parents[2] / "csrc"
-SOURCES = ("mount.c", "file.c", "process.c", "bpf.c", "ops.c", "spawn.c", "procfs.c", "json.c")  # the tables that syscalls.c joins
+SOURCES = (
+    "mount.c",
+    "file.c",
+    "process.c",
+    "bpf.c",
+    "ops.c",
+    "spawn.c",
+    "procfs.c",
+    "json.c",
+    "schema.c",
+)  # the tables that syscalls.c joins
 TYPES = {
     "i": "int",
     "p": "bool",

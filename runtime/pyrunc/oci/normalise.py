@@ -18,6 +18,7 @@ It takes one pass over the document, in place, and only looks at what the schema
 from __future__ import annotations
 
 from pyrunc import errors
+from pyrunc.linux._syscalls import conforms
 from pyrunc.linux.constants import S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT
 from pyrunc.oci import schema_table
 from pyrunc.oci.pointers import join
@@ -41,7 +42,7 @@ def config(document: dict[str, Json]) -> dict[str, Json]:
             if type(document[name]) not in (dict, type(None)):
                 raise errors.Refusal("not-an-object", "%s must be an object" % name, "/" + name)
             del document[name]
-    _object(document, schema_table.ROOTS["config"], None)
+    _whole(document, "config")
     linux = document.get("linux")
     if type(linux) is dict:
         _linux(linux)
@@ -61,8 +62,14 @@ def resources(document: dict[str, Json]) -> dict[str, Json]:
 def part(document: dict[str, Json], what: str) -> dict[str, Json]:
     """The same for a document that is part of a config; pointers are relative to it."""
     if type(document) is dict:
-        _object(document, schema_table.ROOTS[what], None)
+        _whole(document, what)
     return document
+
+
+def _whole(document: dict[str, Json], what: str) -> None:
+    rule = schema_table.ROOTS[what]
+    if not conforms(document, rule):  # most documents do, and then there is nothing to change
+        _object(document, rule, None)
 
 
 def _object(node: dict[str, Json], rule: Object, path: Path | None) -> None:
