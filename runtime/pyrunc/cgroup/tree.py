@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Prepare: TypeAlias = Callable[[int, int, str, bool], object]  # (fd, parent_fd, path, whether it is the last level)
+    Seen: TypeAlias = tuple[int, int, list[str]]  # result of explore()
 
 RETRY_MS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # for rmdir, about one second in total; exiting tasks leave a cgroup with a delay
 
@@ -30,17 +31,18 @@ RETRY_MS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)  # for rmdir, about one secon
 
 def survey(mount: str, path: str, key: str) -> int:
     """How many levels of the path below the mount point exist already."""
-    count, fd = explore(mount, path, key)
+    count, fd, _names = explore(mount, path, key)
     posix.close(fd)
     return count
 
 
-def explore(mount: str, path: str, key: str) -> tuple[int, int]:
-    """(result of survey(), descriptor of the last level that exists)."""
+def explore(mount: str, path: str, key: str) -> Seen:
+    """(result of survey(), descriptor of the last level that exists, names of all levels)."""
     fd = open_dir(mount, key, O_LOOK)
     count = 0
     try:
-        for name in levels(mount, path):
+        names = levels(mount, path)
+        for name in names:
             try:
                 below = posix.open(name, O_LOOK, dir_fd=fd)
             except OSError as e:
@@ -53,7 +55,7 @@ def explore(mount: str, path: str, key: str) -> tuple[int, int]:
     except BaseException:
         posix.close(fd)
         raise
-    return count, fd
+    return count, fd, names
 
 
 def make(
@@ -61,7 +63,7 @@ def make(
     path: str,
     key: str,
     prepare: Prepare | None = None,
-    seen: tuple[int, int] | None = None,
+    seen: Seen | None = None,
     leaf: Callable[[int], object] | None = None,
 ) -> tuple[bool, int]:
     """Creates all levels of a cgroup. Returns (made_leaf, inode of the leaf). prepare(fd, parent_fd, last) is called for every level after
@@ -81,10 +83,11 @@ def make(
 
 
 def _make(
-    mount: str, path: str, key: str, prepare: Prepare | None, seen: tuple[int, int] | None, leaf: Callable[[int], object] | None
+    mount: str, path: str, key: str, prepare: Prepare | None, seen: Seen | None, leaf: Callable[[int], object] | None
 ) -> tuple[bool, int]:
-    names = levels(mount, path)
-    there, fd = seen or (0, open_dir(mount, key, O_LOOK))
+    there, fd, names = seen or (0, -1, levels(mount, path))
+    if fd < 0:
+        fd = open_dir(mount, key, O_LOOK)
     made = False
     done = "/".join([mount, *names[:there]])
     try:
@@ -216,10 +219,17 @@ class Removal:
         self.key = key
         self.existed = existed
         self.inode = inode
+        self._names: list[str] = []
+
+    def names(self) -> list[str]:
+        """The levels of the path below the mount point."""
+        if not self._names:
+            self._names = levels(self.mount, self.path)
+        return self._names
 
     def step(self) -> bool:
         """One attempt. True if nothing that we created is left."""
-        names = levels(self.mount, self.path)
+        names = self.names()
         parent = self._open(names[:-1])
         if parent < 0:
             return True

@@ -76,12 +76,12 @@ _MODULES = {row[0]: "pyrunc.parts." + row[0] for row in PARTS}  # joining and ha
 
 def module(part: str) -> Part:
     """The module of a part, imported on first use."""
-    name = _MODULES.get(part) or "pyrunc.parts." + part
-    found = sys.modules.get(name)
-    if found is None:
+    try:
+        return sys.modules[_MODULES[part]]
+    except KeyError:
+        name = "pyrunc.parts." + part
         __import__(name)
-        found = sys.modules[name]
-    return found
+        return sys.modules[name]
 
 
 def entry(plans: Plans, part: str) -> Entry:
@@ -96,32 +96,39 @@ def ask(plans: Plans, part: str, name: str, *more: object, view: str = "") -> Re
     return None if entry is None else getattr(module(view + part), name)(entry, *more)
 
 
-# Like PARTS, with each pointer split: (part, always, ((pointer, pointer of its parent, key), …)).
-_WANTED = tuple(
-    (part, always, tuple((key, key.rpartition("/")[0], key.rpartition("/")[2]) for key in keys)) for part, always, keys, _needs in PARTS
-)
-# {pointer of a parent of a wanted value: its keys from the top of the config}
-_HOLDERS = {holder: tuple(holder.split("/")[1:]) for _part, _always, wanted in _WANTED for _pointer, holder, _key in wanted}
+def _owners() -> dict[str, dict[str, tuple[str, str]]]:
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for part, _always, pointers, _needs in PARTS:
+        for pointer in pointers:
+            holder, _, key = pointer.rpartition("/")
+            found.setdefault(holder, {})[key] = part, pointer
+    return found
+
+
+# ((keys from the top of the config, {key: (part, pointer)}), …) for the objects with values that a part owns: a config has a fifth of what is
+# in the table.
+_HOLDERS = tuple((tuple(holder.split("/")[1:]), owners) for holder, owners in _owners().items())
 
 
 def nodes(config: Json, only: Collection[str] | None = None) -> Iterator[tuple[str, dict[str, Json]]]:
     """Yields (part, node) for the parts that have something to plan; node is {pointer: value}."""
-    holders: dict[str, dict[str, Json]] = {}
-    for holder, keys in _HOLDERS.items():
-        value: Json = config
+    found: dict[str, dict[str, Json]] = {}
+    for keys, owners in _HOLDERS:
+        holder: Json = config
         for key in keys:
-            value = value.get(key) if type(value) is dict else None
-        holders[holder] = value if type(value) is dict else {}
+            holder = holder.get(key) if type(holder) is dict else None
+        if type(holder) is not dict:
+            continue
+        for key, value in holder.items():
+            if key in owners:
+                part, pointer = owners[key]
+                found.setdefault(part, {})[pointer] = value
     chosen = None if only is None else frozenset(only)
-    for part, always, wanted in _WANTED:
+    for part, always, _pointers, _needs in PARTS:
         if chosen is not None and part not in chosen:
             continue
-        node = {}
-        for pointer, holder, key in wanted:
-            if key in holders[holder]:
-                node[pointer] = holders[holder][key]
-        if node or always:
-            yield part, node
+        if part in found or always:
+            yield part, found.get(part, {})
 
 
 def plan(config: Json, ctx: Context, only: Collection[str] | None = None) -> Plans:

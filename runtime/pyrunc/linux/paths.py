@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 RETRIES = 128  # after a rename on the path the kernel returns EAGAIN; repeated renames must not block us forever
 LINKS = 40  # as in the kernel
 IN_ROOT = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_MAGICLINKS
+PLAIN_IN_ROOT = IN_ROOT | constants.RESOLVE_NO_SYMLINKS
+CLOEXEC = posix.O_CLOEXEC
 
 
 def clean(path: str) -> str:
@@ -42,11 +44,10 @@ def clean(path: str) -> str:
 
 def resolve(root_fd: int, path: str, flags: int = posix.O_PATH, plain: bool = False) -> int:
     """-> fd of the file that `path` leads to inside the root. `plain`: ELOOP if any component is a link."""
-    how = IN_ROOT | constants.RESOLVE_NO_SYMLINKS if plain else IN_ROOT
     left = RETRIES
     while True:
         try:
-            return _syscalls.openat2(root_fd, path, flags | posix.O_CLOEXEC, 0, how)
+            return _syscalls.openat2(root_fd, path, flags | CLOEXEC, 0, PLAIN_IN_ROOT if plain else IN_ROOT)
         except OSError as e:
             if e.errno not in (errno.EAGAIN, errno.EXDEV) or not left:  # EXDEV: a rename briefly moved us out of the root
                 e.filename = path

@@ -67,8 +67,9 @@ def plan(node: Node, ctx: Context) -> Entry:
             "cgroups",
             "mount cgroup2 on /sys/fs/cgroup, or use --cgroup-manager=disabled",
         )
+    same = place(given, ctx.id, "", "", layout) if given[:1] == "/" else None  # below every mount point
     for key, mount in layout.mounts.items():
-        entry["paths"][key] = place(given, ctx.id, key, mount[0], layout)
+        entry["paths"][key] = place(given, ctx.id, key, mount[0], layout) if same is None else mount[0] + same
         entry["mounts"][key] = mount[0]
     return _with_sub(entry, ctx)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyrunc.cgroup.fs import Record
     from pyrunc.cgroup.shapes import Limits
     from pyrunc.cgroup.tree import Prepare as Preparer
-    from pyrunc.cgroup.tree import Removal
+    from pyrunc.cgroup.tree import Removal, Seen
     from pyrunc.parts.cgroups.plan import Entry
     from pyrunc.parts.plans import Plans
     from pyrunc.parts.sides import HostRun, InitRun
@@ -40,17 +40,18 @@ def host_make(entry: Entry, run: HostRun) -> None:
 
         systemd.host_make(entry, run)
         return
-    seen = {}
+    seen: dict[str, Seen] = {}
+    places = fs.unique(entry["paths"])
     try:
-        for path, key in fs.unique(entry["paths"]).items():
+        for path, key in places.items():
             seen[key] = tree.explore(entry["mounts"][key], path, key)
-        existed = {key: count for key, (count, _fd) in seen.items()}
-        _check_unused(entry, existed)
+        existed = {key: found[0] for key, found in seen.items()}
+        _check_unused(places, seen)
         record: Any = {"mounts": entry["mounts"], "existed": existed, "inodes": {}}  # a Record without paths, which have a separate key
         run.record_all({"cgroup_paths": entry["paths"], "cgroups": record})
-        paths = _make_all(entry, run, record, seen)
+        paths = _make_all(entry, run, record, places, seen)
     finally:
-        for _count, fd in seen.values():
+        for _count, fd, _names in seen.values():
             posix.close(fd)
     if paths != entry["paths"]:
         run.record("cgroup_paths", paths)
@@ -72,11 +73,12 @@ def _seat_opener(entry: Entry, path: str, key: str, run: HostRun) -> Callable[[i
     return leaf
 
 
-def _check_unused(entry: Entry, existed: dict[str, int]) -> None:
+def _check_unused(places: dict[str, str], seen: dict[str, Seen]) -> None:
     pids = set()
     there = {}
-    for path, key in fs.unique(entry["paths"]).items():
-        if existed[key] == len(fs.levels(entry["mounts"][key], path)):
+    for path, key in places.items():
+        count, _fd, names = seen[key]
+        if count == len(names):
             there[key] = path
             pids.update(fs.procs_below(path, key))
     if pids:
@@ -97,11 +99,11 @@ def _check_unused(entry: Entry, existed: dict[str, int]) -> None:
             )
 
 
-def _make_all(entry: Entry, run: HostRun, record: Record, seen: dict[str, tuple[int, int]]) -> dict[str, str]:
+def _make_all(entry: Entry, run: HostRun, record: Record, places: dict[str, str], seen: dict[str, Seen]) -> dict[str, str]:
     """Creates the cgroups and completes the record. Returns the paths that exist."""
     resources = run.plans.get("resources", {})
     paths = dict(entry["paths"])
-    for path, key in fs.unique(entry["paths"]).items():
+    for path, key in places.items():
         prepare = _preparer(key, resources, entry["version"])
         start = seen.pop(key) if prepare is None or not seen[key][0] else None  # a preparer also checks levels that already existed
         try:
@@ -297,8 +299,9 @@ def host_remove_empty(entry: Entry, run: HostRun) -> bool:
     removals = _removals(record)
     if not removals or len(removals) < len(fs.unique(record["paths"])):
         return False
-    if not all(r.inode and r.existed < len(fs.levels(r.mount, r.path)) for r in removals):
-        return False  # a cgroup that existed before is kept and its processes are killed; without an inode we cannot tell
+    for removal in removals:
+        if not removal.inode or removal.existed >= len(removal.names()):
+            return False  # a cgroup that existed before is kept and its processes are killed; without an inode we cannot tell
     try:
         return all([r.step() for r in removals])
     except OSError:

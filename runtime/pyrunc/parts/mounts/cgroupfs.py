@@ -67,11 +67,10 @@ def _legacy(item: Item, entry: Entry, run: InitRun, plan: Cgroups, mounted: list
     finally:
         posix.close(target)
     try:
-        own = hierarchies.parse_own(fileio.fsdecode(run.proc.read("self/cgroup")))
         umask = posix.umask(0)
         try:
             for hierarchy in mounted:
-                _one(item, entry, top, hierarchy, plan, own)
+                _one(item, entry, top, hierarchy, plan, run)
         finally:
             posix.umask(umask)
         bind.finish(top, item, run)
@@ -81,7 +80,7 @@ def _legacy(item: Item, entry: Entry, run: InitRun, plan: Cgroups, mounted: list
         posix.close(top)
 
 
-def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups, own: dict[str, str]) -> None:
+def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups, run: InitRun) -> None:
     """Mounts one hierarchy below the tmpfs, which is new and empty, and creates the links for its controllers if it has several (cpu ->
     cpu,cpuacct)."""
     name, keys, _point, _root = hierarchy
@@ -92,7 +91,7 @@ def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups
         if entry["cgroupns"]:
             tree = _own_mount(item, keys or [name])
         if tree is None:
-            tree = bind.with_flags(mount.clone(_directory(hierarchy, plan, own, entry)), item)
+            tree = bind.with_flags(mount.clone(_directory(hierarchy, plan, run, entry)), item)
         mount.attach(tree, target)
     finally:
         fs.close(target, tree)
@@ -113,7 +112,7 @@ def _own_mount(item: Item, keys: list[str]) -> int | None:
         return None
 
 
-def _directory(hierarchy: Hierarchy, plan: Cgroups, own: dict[str, str], entry: Entry) -> str:
+def _directory(hierarchy: Hierarchy, plan: Cgroups, run: InitRun, entry: Entry) -> str:
     """The container's cgroup in this hierarchy: the planned one, or init's own if none was planned. In a cgroup namespace init can no
     longer tell where it is."""
     _name, keys, point, root = hierarchy
@@ -123,6 +122,7 @@ def _directory(hierarchy: Hierarchy, plan: Cgroups, own: dict[str, str], entry: 
             return path
     if entry["cgroupns"]:
         raise fs.failure(errno.ENOENT, "open_tree", point)
+    own = hierarchies.parse_own(fileio.fsdecode(run.proc.read("self/cgroup")))
     path = next((own[key] for key in keys if key in own), "/")
     if root != "/" and (path == root or path.startswith(root + "/")):
         path = path[len(root) :]

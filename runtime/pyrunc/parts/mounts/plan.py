@@ -74,6 +74,7 @@ BELOW_PROC = (
     "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
     "/proc/slabinfo", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
 )  # fmt: skip
+KINDS = {"proc": "own", "sysfs": "own", "cgroup": "cgroup"}
 CONTEXTS = ("context=", "fscontext=", "defcontext=", "rootcontext=")
 
 
@@ -113,17 +114,18 @@ def plan(node: Node, ctx: Context) -> Entry | None:
 def item(mount: Given, pointer: str, ctx: Context) -> Item:
     """One element of the list -> item."""
     parsed = options.parse(mount.get("options") or [])
+    extensions = parsed["extensions"]
     made: Item = {
         "pointer": pointer,
         "destination": _destination(mount.get("destination"), pointer, ctx),
         "source": mount.get("source") or "",
         "type": mount.get("type") or "",
         "kind": "",
-        "copyup": "tmpcopyup" in parsed["extensions"],
+        "copyup": "tmpcopyup" in extensions,
         "late": False,
         "idmap": None,
         "label": None,
-        "links": [word for word in parsed["extensions"] if word in ("copy-symlink", "src-nofollow", "dest-nofollow")],
+        "links": [word for word in extensions if word in ("copy-symlink", "src-nofollow", "dest-nofollow")],
         "flags": parsed["flags"],
         "clear": parsed["clear"],
         "propagation": parsed["propagation"],
@@ -131,14 +133,16 @@ def item(mount: Given, pointer: str, ctx: Context) -> Item:
         "rec_clr": parsed["rec_clr"],
         "data": parsed["data"],
     }
-    made["kind"] = _kind(made)
+    kind = made["kind"] = _kind(made)
     _check_texts(mount, pointer)
     _check_kind(made)
-    _check_propagation(made)
-    if made["kind"] == "bind":
+    if made["propagation"]:
+        _check_propagation(made)
+    if kind == "bind":
         made["source"] = _absolute(made["source"], ctx.bundle)
-    made["idmap"] = _idmap(mount, made, parsed["extensions"], ctx)
-    made["late"] = made["kind"] == "fs" and bool(made["flags"] & c.MS_RDONLY) and (made["type"] == "tmpfs" or made["destination"] == "/dev")
+    if extensions or "uidMappings" in mount or "gidMappings" in mount:
+        made["idmap"] = _idmap(mount, made, extensions, ctx)
+    made["late"] = kind == "fs" and bool(made["flags"] & c.MS_RDONLY) and (made["type"] == "tmpfs" or made["destination"] == "/dev")
     _label(made, ctx)
     _check_data(made, ctx)
     return made
@@ -160,7 +164,8 @@ def _destination(path: str | None, pointer: str, ctx: Context) -> str:
     if found == "/":
         words = 'mountpoint "%s" is on the top of rootfs' % quote(path)
         raise Refusal("destination-is-root", words, pointer, "mount below the root, or set /root/path to the source")
-    if len(fsencode(found)) >= PAGE or max(len(fsencode(name)) for name in found.split("/")) > 255:
+    size = len(fsencode(found))
+    if size > 255 and (size >= PAGE or max(len(fsencode(name)) for name in found.split("/")) > 255):
         raise Refusal("path-too-long", 'mount destination "%s": file name too long' % quote(path), pointer)
     return found
 
@@ -175,14 +180,19 @@ def _kind(made: Item) -> str:
         return "remount"
     if made["flags"] & c.MS_BIND:
         return "bind"
-    return {"proc": "own", "sysfs": "own", "cgroup": "cgroup"}.get(made["type"], "fs")
+    return KINDS.get(made["type"], "fs")
 
 
 def _check_texts(mount: Given, pointer: str) -> None:
-    for name, text in (("source", mount.get("source")), ("type", mount.get("type"))):
-        if "\0" in (text or ""):
+    words = mount.get("options") or []
+    source, kind = mount.get("source") or "", mount.get("type") or ""
+    texts = "".join([source, kind, *words])
+    if "\0" not in texts and "\n" not in texts:
+        return
+    for name, text in (("source", source), ("type", kind)):
+        if "\0" in text:
             raise Refusal("nul-byte", "a NUL byte in the %s of a mount" % name, "%s/%s" % (pointer, name))
-    for index, word in enumerate(mount.get("options") or []):
+    for index, word in enumerate(words):
         if "\0" in word or "\n" in word:
             raise Refusal(
                 "mount-option", 'mount option "%s" has a NUL byte or a line break' % quote(word), "%s/options/%d" % (pointer, index)
@@ -190,28 +200,31 @@ def _check_texts(mount: Given, pointer: str) -> None:
 
 
 def _check_kind(made: Item) -> None:
-    kind, pointer, where = made["kind"], made["pointer"], quote(made["destination"])
-    if kind == "bind" and not made["source"]:
-        raise Refusal("no-source", 'bind mount on "%s" has no source' % where, pointer + "/source")
-    if kind == "bind" and made["data"]:
-        word, index = made["data"][0]
-        words = 'bind mounts cannot have any filesystem-specific options applied: "%s"' % quote(word)
-        raise Refusal("bind-with-data", words, "%s/options/%d" % (pointer, index), "remove it, or correct its spelling")
-    if kind != "bind" and kind != "remount" and not made["type"]:
+    kind, fstype, destination, pointer = made["kind"], made["type"], made["destination"], made["pointer"]
+    where = quote(destination)
+    if kind == "bind":
+        if not made["source"]:
+            raise Refusal("no-source", 'bind mount on "%s" has no source' % where, pointer + "/source")
+        if made["data"]:
+            word, index = made["data"][0]
+            words = 'bind mounts cannot have any filesystem-specific options applied: "%s"' % quote(word)
+            raise Refusal("bind-with-data", words, "%s/options/%d" % (pointer, index), "remove it, or correct its spelling")
+    elif kind != "remount" and not fstype:
         raise Refusal("no-type", 'mount on "%s" has no type' % where, pointer + "/type", 'give a type, or the option "bind"')
-    if kind == "fs" and made["type"] == "bind":
+    if kind == "fs" and fstype == "bind":
         words = 'error mounting "%s" to rootfs at "%s": no such device: "bind" is not a file system' % (quote(made["source"]), where)
         raise Refusal("bind-as-type", words, pointer + "/type", 'add the option "bind" or "rbind"')
-    if made["copyup"] and made["type"] != "tmpfs":
+    if made["copyup"] and fstype != "tmpfs":
         raise Refusal(
             "copyup-without-tmpfs", 'tmpcopyup on "%s": only a tmpfs can take a copy of what it covers' % where, pointer + "/options"
         )
     if made["links"] and kind != "bind":
         raise Refusal("bind-option", 'option "%s" is for bind mounts only' % made["links"][0], pointer + "/options")
-    below = made["destination"][:6] == "/proc/"
-    if below and made["destination"] not in BELOW_PROC:
+    if destination[:5] != "/proc":
+        return
+    if destination[5:6] == "/" and destination not in BELOW_PROC:
         raise Refusal("inside-proc", '"%s" cannot be mounted because it is inside /proc' % where, pointer + "/destination")
-    if made["destination"] == "/proc" and kind != "bind" and made["type"] != "proc":
+    if destination == "/proc" and kind != "bind" and fstype != "proc":
         raise Refusal("inside-proc", '"%s" cannot be mounted because it is not of type proc' % where, pointer + "/type")
 
 
@@ -238,6 +251,8 @@ def _label(made: Item, ctx: Context) -> None:
 
 def _check_data(made: Item, ctx: Context) -> None:
     words = made["data"]
+    if not words:
+        return
     size = sum([len(fsencode(word)) + 1 for word, _index in words])
     if size > VALUE_LIMIT:
         _check_size(made, words, size)
