@@ -205,10 +205,15 @@ def on_suites(suites: list[str], steps: list[str]) -> list[Row]:
     return found
 
 
-def kept(rows: list[Row]) -> list[list[str]]:
-    """These rows and those of earlier runs, in the order in which they first came. Writes them."""
+def now() -> list[str]:
+    """The date and the commit of this tree."""
     done = subprocess.run(["git", "-C", str(PROJECT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    about = [str(datetime.date.today()), done.stdout.strip()]
+    return [str(datetime.date.today()), done.stdout.strip()]
+
+
+def kept(rows: list[Row], about: list[str]) -> list[list[str]]:
+    """These rows, of a run that began with that date and commit, and those of earlier runs, in the order in which they first came. Writes
+    them."""
     found = {(row[0], row[1]): row for row in json.loads(ROWS.read_text())} if ROWS.exists() else {}
     found.update({(row[0], row[1]): [*row, *about] for row in rows})
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -229,6 +234,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--dist", type=pathlib.Path, default=PROJECT / "dist")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="how long the aarch64 machine may run (%(default)s)")
     options = parser.parse_args(argv)
+    about = now()
     rows: list[Row] = []
     if options.only in (None, "kernels"):
         rows += on_kernels(options.dist, KERNELS[:SHORT] if options.short else KERNELS)
@@ -236,7 +242,7 @@ def main(argv: list[str]) -> int:
         rows += on_machine(options.dist, options.seconds)
     if options.only in (None, "suites") and not options.short:
         rows += on_suites(options.suite or list(SUITES), options.step or list(STEPS))
-    print(table(kept(rows)))
+    print(table(kept(rows, about)))
     return int(any("FAILED" in row[2] for row in rows))
 
 
