@@ -93,7 +93,7 @@ def test_commands_with_a_helper(alone, make_bundle):
 @pytest.mark.kernel
 def test_commands_that_show_something(alone, make_bundle):
     bundle = make_bundle({"/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []}})
-    assert ok(alone("pyrunc", "seccomp", "--bundle", "/tmp/bundle", "mkdir", bundle=bundle)).startswith("mkdir(")
+    assert ok(alone("pyrunc", "seccomp", "--bundle", "/tmp/bundle", "mkdirat", bundle=bundle)).startswith("mkdirat(")
     assert ok(alone("pyrunc", "validate", "/tmp/bundle")).endswith("config.json: no problems, 1 warning\n")
     bad = alone("pyrunc", "validate", "/tmp/bundle", bundle=make_bundle({"/process/cwd": 3}))
     assert bad.returncode == 1 and "cwd must be a string, found 3" in bad.stdout and "jsonschema" not in bad.stdout
