@@ -196,6 +196,7 @@ def test_init_is_left_to_the_caller(runtime, waiting):
         pid = runtime.state(id)["pid"]
         with open("/proc/%d/stat" % pid) as file:
             assert int(file.read().rpartition(")")[2].split()[1]) == os.getpid()
+        harness.until_caught(pid, 15)
         with harness.Watched(pid) as watched:
             runtime.kill(id, "TERM")
             assert watched.wait().si_status == 0
