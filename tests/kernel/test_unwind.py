@@ -259,6 +259,8 @@ def test_the_row_whose_operation_fails_is_named(pyrunc, no_leaks, make_bundle, p
     code, error = failing(pyrunc, "CREATE", position, "create", "--bundle", str(make_bundle()), id)
     if position > [row[1] for row in tail_of(order.CREATE)].index("engine.op_ready"):
         assert code == 0, error
+        if name == "engine.op_wait":
+            pyrunc.stopped(id, None)
         error = pyrunc.call("start", id).err
         assert "cannot start a container that has stopped" in error if name == "engine.op_wait" else f"{name}, setns: EBADF" in error, error
         pyrunc.ok("delete", "--force", id)
