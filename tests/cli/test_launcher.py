@@ -5,6 +5,7 @@ import json
 import marshal
 import os
 import pathlib
+import platform
 import shutil
 import subprocess
 
@@ -224,6 +225,26 @@ def test_which_commands_are_sealed(static, tmp_path, words, sealed):
     subprocess.run(["strace", "-f", "-o", log, "-e", "trace=execve,execveat", static, *words], env=ENV, cwd=tmp_path, capture_output=True)
     starts = [line for line in log.read_text().splitlines() if "execve" in line]
     assert len([line for line in starts if "execveat" in line]) == int(sealed), starts
+
+
+@pytest.mark.skipif(platform.libc_ver() != ("glibc", "2.41") or os.uname().machine != "x86_64", reason="another C library starts as usual")
+def test_the_library_does_not_query_the_processor(without_libraries, tmp_path):
+    """csrc/libc_start.c: the library's table of what the processor can do is empty, in a process that reads its config from a pipe."""
+    names = subprocess.run(["nm", without_libraries], capture_output=True, text=True, check=True).stdout
+    rows = {row[-1]: int(row[0], 16) for row in map(str.split, names.splitlines()) if len(row) == 3}
+    waits = subprocess.Popen(
+        [without_libraries, "validate", "--config", "/dev/stdin", tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert waits.stdin
+        waits.stdin.write(b" " * (1 << 20))  # more than fits in a pipe: when this returns, it has read some of it
+        waits.stdin.flush()
+        with open("/proc/%d/mem" % waits.pid, "rb") as memory:
+            memory.seek(rows["_dl_x86_cpu_features"])
+            table = memory.read(64)
+    finally:
+        waits.communicate(b"{}")
+    assert table == bytes(64)
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="on this processor the C library starts first")
