@@ -108,7 +108,7 @@ RUNTIME ?= $(VENV)/bin/pyrunc
 PYTEST  := $(VENV)/bin/pytest
 ARGS    ?=
 
-.PHONY: test-plain test-shared help demo demo-swarm load test test-vm test-contracts test-containerd2 test-all test-asan fuzz security-report lint format bench bench-newest docs site rootfs
+.PHONY: test-plain test-shared help demo demo-swarm load test test-vm test-contracts test-containerd2 test-all test-asan fuzz security-report lint format bench bench-newest bench-engines docs site rootfs
 help:
 	@echo "make build      builds the virtual environment, the extension and .venv/bin/pyrunc"
 	@echo "make demo       shows the life of one container step by step (installs what it needs)"
@@ -133,6 +133,7 @@ help:
 	@echo "make security-report  measures advisories, faults, fuzzing and what a waiting init keeps; writes SECURITY.md"
 	@echo "make bench      measures time and memory, next to runc and crun; ARGS='--rounds 100 --html FILE'"
 	@echo "make bench-newest  the same, beside Debian's testing's runc and crun too"
+	@echo "make bench-engines  podman, docker and ctr run with each runtime; ARGS='--rounds 50 --json FILE'"
 	@echo "make conformance  runs the conformance suite on pyrunc, runc and crun; reports in build/conformance.*"
 	@echo "make lint       ruff, mypy, unused names, layers; make format applies the fixes and the format of ruff"
 	@echo "make man        writes the manual pages to build/man"
@@ -276,6 +277,10 @@ bench-newest: $(STAMPS)/packages-test $(STAMPS)/packages-long build
 	@patchelf --set-rpath "$$(dirname $(PEERS)/lib/*/libblake3.so.0)" $(PEERS)/bin/crun
 	@$(PYTHON) -m conformance.bench --runtime pyrunc=$(RUNTIME) --runtime runc=runc --runtime crun=crun --runtime runc-new=$(PEERS)/sbin/runc \
 	--runtime crun-new=$(PEERS)/bin/crun $(ARGS)
+
+# podman, docker and ctr with each runtime, in turns.
+bench-engines: $(STAMPS)/packages-test build
+	@$(VPY) tools/bench_engines.py $(ARGS)
 
 # Regenerates the pages made from the code, then builds the web site of all pages below build/site/html.
 site: docs $(STAMPS)/tools

@@ -28,6 +28,7 @@ PLOTS = "docs/bench.html"
 PLACE = re.compile(r"(<!-- bench (\w+): tools/bench_table.py writes this -->)(.*?)(<!-- /bench -->)", re.S)
 BUNDLE = "hello"
 WIDTH = 140
+ENGINES = ("podman", "docker", "ctr")
 STEPS = ("create", "start", "state", "exec", "kill", "delete", "run", "cycle")
 
 
@@ -149,6 +150,11 @@ def rest(found: Json) -> str:
         row("create with %s, ms" % size, lambda n, size=size: "%.0f" % found["configs"][size][n]["create"]["median"])  # type: ignore[misc]
     for count in ("100", "1000"):
         row("create with %s containers there, ms" % count, lambda n, count=count: "%.0f" % found["scale"][n]["create"][count]["median"])  # type: ignore[misc]
+    for width in ("2", "4", "8"):
+        row("`run`, %s at once, per second" % width, lambda n, width=width: "%.0f" % found["parallel"][width][n]["median"])  # type: ignore[misc]
+    for engine in ENGINES:
+        row("%s run, ms" % engine, lambda n, engine=engine: "%.0f" % found["engines"][engine][n]["all"]["median"])  # type: ignore[misc]
+        row("of which the runtime", lambda n, engine=engine: "%.0f" % found["engines"][engine][n]["runtime"]["median"])  # type: ignore[misc]
     row("list of 1000 containers, ms", lambda n: "%.0f" % found["scale"][n]["list"]["1000"]["median"])
     return table(["", *every], rows)
 

@@ -10,6 +10,7 @@
     --html FILE              the tables and plots as one page
     --add FILE               figures from an earlier run, for parts that are not measured now
     --load FILE              the output of `make load ARGS='--json FILE'`: a thousand containers, in groups of a hundred
+    --engines FILE           the output of `make bench-engines ARGS='--json FILE'`: podman, docker and ctr with each runtime
     --no-pin                 do not stay on one processor
     --list                   the parts, and the steps of a life
 
@@ -26,7 +27,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from conformance.bench import floor, limits, load, machine, measure, profile, report, scale, steps
+from conformance.bench import engines, floor, limits, load, machine, measure, parallel, profile, report, scale, steps
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -45,6 +46,7 @@ PARTS = {
     "scale": "create, state and list while there are 1, 10, 100, 300, 1,000 containers",
     "stats": "statistics of 200 running containers",
     "configs": "create and delete with up to 2,000 mounts, and with 1 MiB of annotations",
+    "parallel": "`run` of `true`, 1, 2, 4 and 8 at once on all processors: containers per second",
 }
 USUAL = ("life", "floor")
 SLOW = ("steps",)  # not part of `all`
@@ -54,7 +56,7 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 def options(argv: list[str]) -> Document:
     found: Document = {"runtimes": [], "bundles": [], "parts": [], "rounds": 30, "containers": 1000, "mounts": 2000}
-    found.update(json=None, html=None, add=None, load=None, pin=True)
+    found.update(json=None, html=None, add=None, load=None, engines=None, pin=True)
     while argv:
         word, _, value = argv.pop(0).partition("=")
         if word == "--no-pin":
@@ -63,9 +65,19 @@ def options(argv: list[str]) -> Document:
         if word == "--list":
             print("\n".join("%-10s %s" % row for row in (*PARTS.items(), *measure.STEPS)))
             raise SystemExit(0)
-        if word.lstrip("-") not in ("runtime", "bundle", "part", "rounds", "containers", "mounts", "json", "html", "add", "load") or not (
-            value or argv
-        ):
+        if word.lstrip("-") not in (
+            "runtime",
+            "bundle",
+            "part",
+            "rounds",
+            "containers",
+            "mounts",
+            "json",
+            "html",
+            "add",
+            "load",
+            "engines",
+        ) or not (value or argv):
             raise SystemExit("bench: %s\n\n%s" % (word, __doc__))
         value = value or argv.pop(0)
         if word == "--runtime":
@@ -97,12 +109,16 @@ def earlier(path: str | None) -> Json:
         raise SystemExit("bench: --add %s: %s" % (path, e)) from None
 
 
-def many(path: str | None) -> Document:
-    """{"load": the measurements of tools/load.py}."""
-    try:
-        return {"load": load.read(path)} if path else {}
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise SystemExit("bench: --load %s: %s" % (path, e)) from None
+def from_tools(opts: Document) -> Document:
+    """{"load": the measurements of tools/load.py, "engines": those of tools/bench_engines.py}, for the options that are given."""
+    found: Document = {}
+    for option, read in (("load", load.read), ("engines", engines.read)):
+        try:
+            if opts[option]:
+                found[option] = read(opts[option])
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise SystemExit("bench: --%s %s: %s" % (option, opts[option], e)) from None
+    return found
 
 
 def runtimes(asked: Runtimes) -> list[tuple[str, str]]:
@@ -135,7 +151,7 @@ def main(argv: list[str]) -> int:
     chosen = runtimes(opts["runtimes"])
     if not chosen:
         raise SystemExit("bench: no runtime to measure")
-    before, figures = earlier(opts["add"]), many(opts["load"])
+    before, figures = earlier(opts["add"]), from_tools(opts)
     parts = opts["parts"] or USUAL
     with machine.hugetlb(), machine.pinned(opts["pin"]) as core:
         figures.update(machine=machine.about(core), rounds=opts["rounds"])
@@ -162,6 +178,9 @@ def main(argv: list[str]) -> int:
             figures["stats"] = scale.stats(chosen, STATS_OF, say)
         if "configs" in parts:
             figures["configs"] = scale.configs(chosen, opts["mounts"], say)
+    if "parallel" in parts:
+        with machine.hugetlb():  # on all processors
+            figures["parallel"] = parallel.parallel(chosen, opts["rounds"], say)
     figures = merged(before, figures)
     if opts["json"] == "-":
         print(json.dumps(figures, indent=1))

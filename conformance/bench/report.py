@@ -9,7 +9,7 @@ import html as _html
 import re
 from typing import TYPE_CHECKING
 
-from conformance.bench import load, measure, plots
+from conformance.bench import engines, load, measure, plots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -95,9 +95,12 @@ def sections(found: Document) -> list[Section]:
         ("scale", _scale),
         ("stats", _stats),
         ("configs", _configs),
+        ("parallel", _parallel),
     ):
         if found.get(key):
             made.append(make(found[key], names))
+    if found.get("engines"):
+        made.append(engines.section(found["engines"]))
     return made + load.sections(found.get("load", {}), cell)
 
 
@@ -259,6 +262,15 @@ def _configs(found: Document, names: list[str]) -> Section:
             if count[1] and by_label.get(name, {}).get("create"):
                 series[name].append((int(count[0]), by_label[name]["create"]))
     return "large configurations: ms, median (quartiles)", rows, notes, plots.lines("create, by mounts", "ms", series, names)
+
+
+def _parallel(found: Document, names: list[str]) -> Section:
+    widths = sorted((key for key in found if key.isdigit()), key=int)
+    rows = [head(names), *[figure_row("%s at once" % width, names, found[width]) for width in widths]]
+    notes = ["%s: %s" % row for row in found["failed"].items()]
+    groups = [("%s at once" % width, found[width]) for width in widths]
+    plot = plots.bars("runs on all processors", "per second", groups, names)
+    return "parallel runs: containers per second, median (quartiles)", rows, notes, plot
 
 
 def columns(rows: Rows) -> list[str]:

@@ -11,13 +11,14 @@ import contextlib
 import json
 import os
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import images
 from sandbox import BASE, UID, USER, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness import Option
     from sandbox import Result as Output
@@ -284,12 +285,18 @@ class Docker(Engine):
     name = "docker"
     more: tuple[str, ...] = ("--bip=172.31.250.1/24",)
 
-    def __init__(self, world: Sandbox, runtime: str, layer: bytes) -> None:
+    def __init__(self, world: Sandbox, runtime: str, layer: bytes, others: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`others`: {name: path} of more runtimes."""
         self.world, self.runtime = world, runtime
         self.env = {}
         world.write(f"{BASE}/rootfs.tar", layer)
         self.place = f"{BASE}/{self.name}"
-        settings = {"default-runtime": "contracts", "runtimes": {"contracts": {"path": runtime}, "reference": {"path": "runc"}}}
+        runtimes = {
+            "contracts": {"path": runtime},
+            "reference": {"path": "runc"},
+            **{name: {"path": path} for name, path in others.items()},
+        }
+        settings = {"default-runtime": "contracts", "runtimes": runtimes}
         world.write(f"{self.place}.json", json.dumps(settings))
         self.socket = f"{self.place}.sock"
         self.daemon = [

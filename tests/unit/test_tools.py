@@ -14,7 +14,7 @@ import harness
 
 sys.path.insert(0, str(harness.ROOT))
 from conformance.bench import __main__ as bench_main
-from conformance.bench import load, measure, plots, profile, report, steps  # noqa: E402
+from conformance.bench import engines, load, measure, parallel, plots, profile, report, steps  # noqa: E402
 
 
 def fake(directory, name, script):
@@ -153,6 +153,8 @@ ALL = {
         "0 mounts": {"a": {"create": ONE, "delete": ONE}, "b": {"failed": "b refused"}},
         "1 MiB of annotations": {"a": {"create": ONE}},
     },
+    "parallel": {"2": {"a": measure.figures([171.0]), "b": ONE}, "8": {"a": ONE}, "failed": {"b": "b fell over"}},
+    "engines": {"podman": {"a": {"all": measure.figures([250.0]), "runtime": measure.figures([25.0])}}},
 }
 
 
@@ -168,6 +170,10 @@ def test_report_of_all_parts():
         "has neither",
         "b refused",
         "no C compiler",
+        "171.00",
+        "b fell over",
+        "250.0",
+        "90",
     ]
     text, page = report.text(ALL), report.html(ALL)
     assert [w for w in words if w not in text] == [] and [w for w in words if w not in page] == []
@@ -225,6 +231,29 @@ def test_load_hundred_by_hundred(tmp_path):
     assert "201–250" in page and "400.00 (400.00–400.00)" in page and page.count("<svg") == report.html(ALL).count("<svg") + 2
 
 
+def test_engines_from_their_file(tmp_path):
+    (tmp_path / "engines").write_text(json.dumps({"engines": {"ctr": {"a": {"all": [30.0, 50.0, 40.0], "runtime": [8.0, 9.0, 10.0]}}}}))
+    found = engines.read(tmp_path / "engines")
+    assert (found["ctr"]["a"]["all"]["median"], found["ctr"]["a"]["runtime"]["q1"]) == (40.0, 8.5)
+
+
+def test_parallel_runs(tmp_path):
+    """As many as it says are alive at once, and a failure has the words of the runtime."""
+    log = tmp_path / "log"
+    script = tmp_path / "runtime"
+    script.write_text("#!/bin/sh\necho + >>%s; sleep 0.05; echo - >>%s\n" % (log, log))
+    script.chmod(0o755)
+    driver = measure.Driver("fake", str(script), "", "", str(tmp_path))
+    assert parallel._rate(driver, 4, "x") > 0
+    alive = [0]
+    for line in log.read_text().split():
+        alive.append(alive[-1] + (1 if line == "+" else -1))
+    assert 2 <= max(alive) <= 4 and log.read_text().count("+") == parallel.BATCH
+    script.write_text("#!/bin/sh\necho broken >&2; exit 3\n")
+    with pytest.raises(measure.Failed, match="broken"):
+        parallel._rate(driver, 4, "x")
+
+
 STRACE = """% time     seconds  usecs/call     calls    errors syscall
 ------ ----------- ----------- --------- --------- ------------------
  51.91    0.005677        5677         1           waitid
@@ -247,12 +276,13 @@ def test_calls_of_strace():
         ["--rounds"],
         ["--add", "/nowhere.json"],
         ["--load", "/nowhere.json"],
+        ["--engines", "/nowhere.json"],
         ["--runtime", "/nowhere"],
     ],
 )
 def test_bench_reports_invalid_arguments(words):
     lacking = [name for name in ("runc", "crun") if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
-    if lacking and words[0] in ("--add", "--load"):
+    if lacking and words[0] in ("--add", "--load", "--engines"):
         pytest.skip("this machine has no %s, which it measures next to pyrunc" % " and no ".join(lacking))
     argv = ["/usr/bin/python3", "-m", "conformance.bench", *words]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=harness.ROOT, env={"PATH": "/usr/bin:/bin"})
