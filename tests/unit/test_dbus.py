@@ -1,5 +1,6 @@
 """linux/dbus.py: values to bytes and back, and a conversation with a fake bus."""
 
+import contextlib
 import os
 import select
 import socket
@@ -42,7 +43,7 @@ def test_wire_form(signature, value, data):
     assert dbus.unmarshal(signature, out) == [value]
 
 
-@pytest.mark.parametrize("signature", ["a", "(", "(s", "z", "a{su", ")"])
+@pytest.mark.parametrize("signature", ["a", "(", "(s", "z", "a{su", ")", "()", "a()", "a{}", "a{s}", "a{suu}", "a{avs}", "a{vs}"])
 def test_bad_signatures(signature):
     with pytest.raises(ValueError):
         dbus.split(signature)
@@ -222,6 +223,34 @@ def test_a_manager_that_has_reconnected_is_accepted(bus):
     assert wait_removed(link, lambda v: v[1] == "/job/7", soon())[3] == "done"
     assert thread.seen[-1] == ("GetNameOwner", [SYSTEMD])
     link.close()
+
+
+def test_bodies_of_other_signals_are_not_decoded(bus):
+    """Anyone may send them: neither their size nor what is in them matters."""
+    kind, fields, _signature, _values = removed("/job/7", path="/org/example")
+    other = (kind, fields, "a(yv)", ([(1, ("as", ["x" * 1000] * 3000))],))
+    damaged = (kind, {**fields, dbus.SIGNATURE: ("g", "aaas")}, "", ())
+    start = [other, damaged, (dbus.REPLY, {}, "o", ("/job/7",)), other, damaged, removed("/job/7")]
+    _thread, path = bus({"Start": lambda f, v: start})
+    link = dbus.Connection(path, soon())
+    link.call(SYSTEMD, "/x", "org.x.M", "Start", deadline=soon())
+    assert wait_removed(link, lambda v: v[1] == "/job/7", soon())[3] == "done"
+    link.close()
+
+
+def test_a_greeting_without_an_end_is_an_error(tmp_path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "bus"))
+        server.listen()
+
+        def endless():
+            with server.accept()[0] as link, contextlib.suppress(OSError):
+                while True:
+                    link.sendall(b"x" * 4096)
+
+        threading.Thread(target=endless, daemon=True).start()
+        with pytest.raises(ValueError, match="a greeting of more than"):
+            dbus.Connection(str(tmp_path / "bus"), soon())
 
 
 def test_a_signal_without_values_is_skipped(bus):

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     Value: TypeAlias = Any  # what a signature describes: numbers, str, lists, tuples, dicts, (signature, value) for a variant
+    Buffer: TypeAlias = bytes | bytearray
     Fields: TypeAlias = dict[int, Value]  # of a header: {code: value}
-    Message: TypeAlias = tuple[int, Fields, list[Value]]
+    Message: TypeAlias = tuple[int, Fields, bytes]
 
 CALL, REPLY, ERROR, SIGNAL = 1, 2, 3, 4
 PATH, INTERFACE, MEMBER, ERROR_NAME, REPLY_SERIAL, DESTINATION, SENDER, SIGNATURE = range(1, 9)
@@ -48,6 +49,7 @@ SIZES = {
     "{": 8,
 }
 LIMIT = 128 << 20  # of a message, from the specification
+LINE_LIMIT = 16 << 10  # of a line before the first message
 BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
 
@@ -83,10 +85,16 @@ def _end(signature: str, at: int) -> int:
     if char in "({":
         close = ")" if char == "(" else "}"
         at += 1
+        begin, members = at, 0
         while at < len(signature) and signature[at] != close:
             at = _end(signature, at)
+            members += 1
         if at >= len(signature):
             raise ValueError("signature is not closed: %s" % signature)
+        if not members:  # an array of structures without members would never end
+            raise ValueError("empty structure in signature: %s" % signature)
+        if char == "{" and (members != 2 or signature[begin] in "av({"):
+            raise ValueError("not a key and a value in signature: %s" % signature)
         return at + 1
     if char not in SIZES:
         raise ValueError("unknown type %s in signature %s" % (char, signature))
@@ -138,7 +146,7 @@ def _put_array(kind: str, values: Value, out: bytearray) -> None:
     out[place : place + 4] = pack("<I", len(out) - begin)
 
 
-def unmarshal(signature: str, data: bytes | memoryview, at: int = 0) -> list[Value]:
+def unmarshal(signature: str, data: Buffer, at: int = 0) -> list[Value]:
     """bytes -> list of values of a message body (little-endian)."""
     out = []
     for kind in split(signature):
@@ -147,7 +155,7 @@ def unmarshal(signature: str, data: bytes | memoryview, at: int = 0) -> list[Val
     return out
 
 
-def _get(kind: str, data: bytes | memoryview, at: int) -> tuple[Value, int]:
+def _get(kind: str, data: Buffer, at: int) -> tuple[Value, int]:
     head = kind[0]
     at += -at % SIZES[head]
     if head in FIXED:
@@ -173,7 +181,7 @@ def _get(kind: str, data: bytes | memoryview, at: int) -> tuple[Value, int]:
     return tuple(values), at
 
 
-def _get_array(kind: str, data: bytes | memoryview, at: int) -> tuple[Value, int]:
+def _get_array(kind: str, data: Buffer, at: int) -> tuple[Value, int]:
     size = unpack_from("<I", data, at)[0]
     at += 4
     at += -at % SIZES[kind[0]]
@@ -202,8 +210,8 @@ def message(kind: int, serial: int, fields: dict[int, tuple[str, Value]], signat
     return bytes(out + body)
 
 
-def parse(data: bytes) -> tuple[int, Fields, list[Value], int] | None:
-    """(kind, fields {code: value}, body values, length) of the first message in `data`, or None if it is incomplete."""
+def header(data: Buffer) -> tuple[int, Fields, int, int] | None:
+    """(kind, fields {code: value}, where the body begins, where it ends) of the first message in `data`, or None if it is incomplete."""
     if len(data) < 16:
         return None
     if data[0:1] != b"l":
@@ -216,8 +224,26 @@ def parse(data: bytes) -> tuple[int, Fields, list[Value], int] | None:
         return None
     pairs, _ = _get_array("(yv)", data, 12)
     fields = {code: value[1] for code, value in pairs}
-    values = unmarshal(fields.get(SIGNATURE, ""), memoryview(data)[body_at : body_at + body_size])
-    return data[1], fields, values, body_at + body_size
+    if not isinstance(fields.get(SIGNATURE, ""), str):
+        raise ValueError("a signature that is not a text")
+    return data[1], fields, body_at, body_at + body_size
+
+
+def parse(data: bytes) -> tuple[int, Fields, list[Value], int] | None:
+    """(kind, fields {code: value}, body values, length) of the first message in `data`, or None if it is incomplete."""
+    found = header(data)
+    if found is None:
+        return None
+    kind, fields, begin, end = found
+    return kind, fields, unmarshal(fields.get(SIGNATURE, ""), data[begin:end]), end
+
+
+def _values(fields: Fields, body: bytes) -> list[Value]:
+    """The values of a body. ValueError if it does not match its signature."""
+    try:
+        return unmarshal(fields.get(SIGNATURE, ""), body)
+    except (IndexError, StructError, RecursionError):
+        raise ValueError("a message that does not match its signature") from None
 
 
 # --- connection
@@ -231,7 +257,7 @@ class Connection:
     def __init__(self, path: str, deadline: float, is_bus: bool = True) -> None:
         self.serial = 0
         self.data = bytearray()
-        self.signals: list[tuple[Fields, list[Value]]] = []
+        self.signals: list[tuple[Fields, bytes]] = []  # with their bodies, which are decoded only if the signal is the right one
         self.owners: dict[str, str | None] = {}  # {name: the unique name of its owner}
         self.is_bus = is_bus
         self.socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
@@ -263,6 +289,8 @@ class Connection:
         while lines < 2:
             line, found, rest = self.data.partition(b"\r\n")
             if not found:
+                if len(line) > LINE_LIMIT:
+                    raise ValueError("a greeting of more than %d bytes" % LINE_LIMIT)
                 self._receive(deadline)
                 continue
             self.data = bytearray(rest)
@@ -300,15 +328,17 @@ class Connection:
         self.data.extend(piece)
 
     def _next(self, deadline: float) -> Message:
-        """The next message: (kind, fields, values)."""
+        """The next message: (kind, fields, body)."""
         while True:
             try:
-                found = parse(bytes(self.data))
+                found = header(self.data)
             except (IndexError, StructError, RecursionError):
                 raise ValueError("a message that does not match its signature") from None
             if found is not None:
-                del self.data[: found[3]]
-                return found[:3]
+                kind, fields, begin, end = found
+                body = bytes(self.data[begin:end])
+                del self.data[:end]
+                return kind, fields, body
             self._receive(deadline)
 
     def call(
@@ -330,10 +360,11 @@ class Connection:
             fields[DESTINATION] = ("s", destination)
         self._send(message(CALL, self.serial, fields, signature, values), deadline)
         while True:
-            kind, found, got = self._next(deadline)
+            kind, found, body = self._next(deadline)
             if kind == SIGNAL:
-                self.signals.append((found, got))
+                self.signals.append((found, body))
             elif kind in (REPLY, ERROR) and found.get(REPLY_SERIAL) == self.serial:
+                got = _values(found, body)
                 if kind == ERROR:
                     raise DBusError(found.get(ERROR_NAME, ""), got[0] if got and isinstance(got[0], str) else "")
                 if answer is not None and found.get(SIGNATURE, "") != answer:
@@ -349,13 +380,14 @@ class Connection:
         expected = {PATH: path, INTERFACE: interface, MEMBER: member, SIGNATURE: signature}
         while True:
             while self.signals:
-                fields, values = self.signals.pop(0)
+                fields, body = self.signals.pop(0)
                 if all(fields.get(code, "") == value for code, value in expected.items()) and self._is_from(sender, fields, deadline):
+                    values = _values(fields, body)
                     if wanted(values):
                         return values
-            kind, fields, values = self._next(deadline)
+            kind, fields, body = self._next(deadline)
             if kind == SIGNAL:
-                self.signals.append((fields, values))
+                self.signals.append((fields, body))
 
     def _is_from(self, name: str, fields: Fields, deadline: float) -> bool:
         """Whether the owner of a name has sent a message. If the sender differs, the bus is asked again: the owner may have reconnected
