@@ -334,6 +334,77 @@ def test_a_unit_that_is_left_over_is_reset_once(manager):
     it.close()
 
 
+UNIT = {"name": "x.scope", "slice": "a.slice", "properties": [], "below": "/a.slice/x.scope", "user": True, "timeout_s": 10}
+UNIT_EXISTS = [(dbus.ERROR, {dbus.ERROR_NAME: ("s", systemd.NAME + ".UnitExists")}, "s", ("exists",))]
+
+
+def test_a_unit_of_someone_else_is_not_recorded(manager):
+    """What is not recorded is not stopped when the create is undone."""
+    _thread, it = manager({"StartTransientUnit": lambda f, v: UNIT_EXISTS})
+    run = tools.Run({})
+    run.record("cgroup_paths", {"unified": "/x"})
+    run.record("cgroups", {"mounts": {}, "existed": {}, "inodes": {}, "unit": UNIT})
+    with pytest.raises(StepFailure, match="unable to start unit x.scope: exists"):
+        systemd._start(it, UNIT, {"version": 2}, run)
+    assert systemd.fs.record_of(run, {})["paths"] == {}
+    it.close()
+
+
+@pytest.mark.parametrize(
+    "description, group, stopped",
+    [
+        ("pyrunc container c1", "/a.slice/x.scope", True),
+        ("pyrunc container c1", "/prefix/a.slice/x.scope", True),
+        ("pyrunc container c1", "", True),
+        ("pyrunc container c2", "/a.slice/x.scope", False),
+        ("pyrunc container c1", "/b.slice/x.scope", False),
+        ("Session 1 of User root", "/a.slice/x.scope", False),
+    ],
+)
+def test_only_our_own_unit_is_stopped(bus, description, group, stopped):  # noqa: F811
+    got = lambda f, v: [(dbus.REPLY, {}, "v", (("s", {"Description": description, "ControlGroup": group}[v[1]]),))]  # noqa: E731
+    thread, path = bus({"GetUnit": reply("o", "/u"), "Get": got, **job("StopUnit")})
+    assert systemd._stop({**UNIT, "address": path}, "c1") is stopped
+    members = [member for member, _values in thread.seen]
+    assert ("StopUnit" in members, "ResetFailedUnit" in members) == (stopped, stopped)
+
+
+def test_a_unit_that_has_gone_is_not_stopped(bus):  # noqa: F811
+    missing = [(dbus.ERROR, {dbus.ERROR_NAME: ("s", systemd.NAME + ".NoSuchUnit")}, "s", ("gone",))]
+    thread, path = bus({"GetUnit": lambda f, v: missing})
+    assert systemd._stop({**UNIT, "address": path}, "c1") is True
+    assert [member for member, _values in thread.seen] == ["Hello", "GetUnit"]
+
+
+def test_the_description_may_come_from_an_annotation():
+    unit = {**UNIT, "properties": [["Description", "s", "one"], ["KillSignal", "i", 15], ["Description", "s", "two"]]}
+    assert unit_properties.description(unit, "c1") == "two" and unit_properties.description(UNIT, "c1") == "pyrunc container c1"
+
+
+HOSTILE = [
+    ("Hello", lambda: [(dbus.REPLY, {dbus.SIGNATURE: ("u", 7)}, "", ())], "cannot connect to"),
+    ("AddMatch", lambda: [(dbus.ERROR, {dbus.ERROR_NAME: ("u", 7)}, "u", (7,))], "cannot subscribe to"),
+    ("AddMatch", lambda: [(dbus.REPLY, {dbus.SIGNATURE: ("u", 7)}, "", ())], "cannot subscribe to"),
+    ("Subscribe", lambda: [(dbus.ERROR, {}, "", ())], "cannot subscribe to"),
+    ("StopUnit", lambda: [(dbus.REPLY, {dbus.SIGNATURE: ("s", "a()")}, "", ())], "cannot call StopUnit of"),
+    ("StopUnit", lambda: [(dbus.REPLY, {}, "u", (7,))], "cannot call StopUnit of"),
+]
+
+
+@pytest.mark.parametrize("member, answer, words", HOSTILE)
+def test_a_bus_that_answers_nonsense(bus, member, answer, words):  # noqa: F811
+    """Each answer results in a StepFailure, never in an error of Python."""
+    _thread, path = bus({member: lambda f, v: answer()})
+    with pytest.raises(StepFailure, match=words):
+        systemd.Manager({**UNIT, "address": path}).job("StopUnit", "x.scope", "ss", ("x.scope", "replace"), "stopp")
+
+
+def test_a_property_of_another_type(manager):
+    _thread, it = manager({"Get": reply("v", ("u", 7))})
+    with pytest.raises(StepFailure, match="its ControlGroup has the type 'u' instead of 's'"):
+        it.get("ControlGroup")
+
+
 def test_no_systemd(tmp_path):
     with pytest.raises(StepFailure) as e:
         systemd.Manager({"name": "x.scope", "user": True, "address": str(tmp_path / "none")})

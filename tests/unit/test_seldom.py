@@ -100,12 +100,15 @@ def test_why_a_unit_was_not_started(name, properties, hint):
 
     run = Run()
     run.id, run.pid = "c1", 77  # type: ignore[attr-defined]
+    recorded: dict = {}
+    run.record = recorded.__setitem__  # type: ignore[attr-defined]
     unit = {"name": "x.scope", "slice": "a.slice", "properties": properties}
     with pytest.raises(StepFailure) as caught:
         systemd._start(Manager(), unit, {"version": 2}, run)
     assert (caught.value.reason, caught.value.hint) == ("unit-not-started", hint)
     again = ["ResetFailedUnit", "StartTransientUnit"] if name.endswith("UnitExists") else []
     assert asked == ["StartTransientUnit", *again], "only a unit that exists is tried twice"
+    assert recorded == ({"cgroup_paths": {}, "cgroups": {}} if again else {}), "and one of somebody else is forgotten"
 
 
 @pytest.mark.parametrize("text", ["[1 x2]", "(1 x2)", "<5x", "[<5)]"])
@@ -367,10 +370,10 @@ def test_the_program_of_x32_is_beside_that_of_x86_64(first):
 def test_a_removed_scope_takes_only_its_own_directory_along(monkeypatch):
     """Its slices belong to systemd, whoever made them."""
     removed = []
-    monkeypatch.setattr(systemd.tree, "remove_all", lambda removals: removed.extend((one.path, one.existed) for one in removals))
+    monkeypatch.setattr(systemd.tree, "remove_all", lambda removals: removed.extend((one.path, one.existed, one.inode) for one in removals))
     paths = {"memory": "/cg/memory/a.slice/a-b.slice/x.scope", "pids": "/cg/pids/x.scope", "odd": "/gone/x.scope"}
-    systemd.remove({"paths": paths, "mounts": {"memory": "/cg/memory", "pids": "/cg/pids"}})
-    assert sorted(removed) == [(paths["memory"], 2), (paths["pids"], 0)]
+    systemd.remove({"paths": paths, "mounts": {"memory": "/cg/memory", "pids": "/cg/pids"}, "existed": {}, "inodes": {"memory": 7}})
+    assert sorted(removed) == [(paths["memory"], 2, 7), (paths["pids"], 0, 0)]
 
 
 @pytest.mark.parametrize(("length", "cut"), [(60, False), (61, True), (5000, True)])

@@ -7,6 +7,8 @@ and its failed state reset. systemd_manager.py communicates with systemd.
 
 from __future__ import annotations
 
+import posix
+
 from pyrunc.cgroup import fs, hierarchies, tree
 from pyrunc.cgroup.systemd_manager import NAME, POINTER, Manager, bus_address
 from pyrunc.errors import Refusal, StepFailure, Unsupported, quote
@@ -214,13 +216,15 @@ def host_place(entry: Places, run: Run) -> None:
         from pyrunc.cgroup import v2
 
         _check_place(paths["unified"], run.pid)
+        state["cgroups"]["inodes"]["unified"] = _inode(paths["unified"])  # saved with the next change of the state
         # systemd enables its own controllers for children; we have to enable the others (hugetlb, rdma)
         tree.make(entry["mounts"]["unified"], paths["unified"], "unified", v2.preparer(run.plans.get("resources") or {}))
         return
     from pyrunc.cgroup import v1
 
     for path, key in fs.unique(paths).items():
-        tree.make(entry["mounts"][key], path, key, v1.preparer(key, run.plans.get("resources") or {}) if key in ("cpu", "cpuset") else None)
+        prepare = v1.preparer(key, run.plans.get("resources") or {}) if key in ("cpu", "cpuset") else None
+        state["cgroups"]["inodes"][key] = tree.make(entry["mounts"][key], path, key, prepare)[1]
         tree.enter(path, key, run.pid)
 
 
@@ -236,6 +240,9 @@ def _start(manager: Manager, unit: Unit, entry: Places, run: Run) -> None:
             return
         except dbus.DBusError as e:
             if e.name != NAME + ".UnitExists" or attempt == 2:
+                if e.name == NAME + ".UnitExists":  # it belongs to someone else, so undo_make must not touch it
+                    run.record("cgroup_paths", {})
+                    run.record("cgroups", {})
                 hint = "another container may use this cgroupsPath" if e.name == NAME + ".UnitExists" else _suspects(unit)
                 raise StepFailure(
                     "unit-not-started",
@@ -271,6 +278,14 @@ def _check_place(path: str, pid: int) -> None:
             path=path,
             hint="it is in %s" % quote(_cgroup_of(pid)),
         )
+
+
+def _inode(path: str) -> int:
+    fd = fs.open_dir(path, "unified", fs.O_LOOK)
+    try:
+        return posix.fstat(fd).st_ino
+    finally:
+        posix.close(fd)
 
 
 def _cgroup_of(pid: int) -> str:
@@ -315,23 +330,42 @@ def attach(unit: Unit, below: str, pid: int) -> None:
 
 
 def undo_make(entry: Places, run: Run) -> None:
-    """Stops the unit, resets its failed state, and removes the remaining directories. An unreachable manager is not an error if the cgroups
-    no longer exist, as with a user's manager after the last session ended."""
+    """Stops the unit, resets its failed state, and removes the remaining directories. A unit of that name that is not the container's is left
+    alone. An unreachable manager is not an error if the cgroups no longer exist, as with a user's manager after the last session ended."""
     record = fs.record_of(run, entry)
     if not record["paths"]:
         return
+    known = True  # whether the directories are the container's
     try:
-        _stop(_recorded(run, entry))
+        known = _stop(_recorded(run, entry), run.id) or bool(record["inodes"])
     except StepFailure:
         if any(hierarchies.exists(path) for path in record["paths"].values()):
             raise
     finally:
-        remove(record)
+        if known:
+            remove(record)
 
 
-def _stop(unit: Unit) -> None:
+def _is_ours(manager: Manager, unit: Unit, path: str, id: str) -> bool:
+    """Whether the unit at `path` is the one that the container started. Its name alone does not show that: when our unit has ended, anybody
+    may start another one of that name, also in another slice."""
+    from pyrunc.cgroup import unit_properties
+
+    if manager.get("Description", path, NAME + ".Unit") != unit_properties.description(unit, id):
+        return False
+    group = manager.get("ControlGroup", path, "%s.%s" % (NAME, "Slice" if unit["name"].endswith(".slice") else "Scope"))
+    return not group or group.endswith(unit["below"])  # a unit that has ended has none
+
+
+def _stop(unit: Unit, id: str) -> bool:
+    """False if the unit is not the container's."""
     manager = Manager(unit)
     try:
+        path = manager.find(unit["name"])
+        if path is None:
+            return True
+        if not _is_ours(manager, unit, path, id):
+            return False
         try:
             manager.job("StopUnit", unit["name"], "ss", (unit["name"], "replace"), "stopp")
         except dbus.DBusError as e:
@@ -344,6 +378,7 @@ def _stop(unit: Unit) -> None:
                     path=unit["name"],
                 ) from None
         _reset_failed(manager, unit["name"])
+        return True
     finally:
         manager.close()
 
@@ -353,5 +388,6 @@ def remove(record: Record) -> None:
     for path, key in fs.unique(record["paths"]).items():
         mount = record["mounts"].get(key)
         if mount is not None:
-            removals.append(tree.Removal(mount, path, key, len(fs.levels(mount, path)) - 1, 0))
+            inode = record["inodes"].get(key, 0)
+            removals.append(tree.Removal(mount, path, key, len(fs.levels(mount, path)) - 1, inode))
     tree.remove_all(removals)

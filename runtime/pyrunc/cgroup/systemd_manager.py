@@ -51,7 +51,7 @@ class Manager:
         for path, is_bus in paths:
             try:
                 return dbus.Connection(path, self._deadline(), is_bus)
-            except (OSError, dbus.DBusError) as e:
+            except (OSError, ValueError, dbus.DBusError) as e:
                 first = first or e
         raise self._failure(first, "connect to")
 
@@ -89,10 +89,11 @@ class Manager:
         what: str | None = None,
         interface: str = MANAGER,
         answer: str | None = None,
+        path: str = OBJECT,
     ) -> list[Value]:
         """The values of the reply, which has the signature `answer` (None: any). A DBusError is passed on if `what` is None."""
         try:
-            return self.link.call(NAME, OBJECT, interface, member, signature, values, self._deadline(), answer)
+            return self.link.call(NAME, path, interface, member, signature, values, self._deadline(), answer)
         except dbus.DBusError as e:
             if what is None:
                 raise
@@ -100,8 +101,23 @@ class Manager:
         except (OSError, ValueError) as e:
             raise self._failure(e, what or "call %s of" % member) from None
 
-    def get(self, name: str) -> Value:
-        return self.call("Get", "ss", (MANAGER, name), "ask", "org.freedesktop.DBus.Properties", "v")[0][1]
+    def get(self, name: str, path: str = OBJECT, interface: str = MANAGER) -> str:
+        """A property that is a string, of the manager or of the unit at `path`."""
+        kind, value = self.call("Get", "ss", (interface, name), "ask", "org.freedesktop.DBus.Properties", "v", path)[0]
+        if kind != "s":
+            raise self._failure(ValueError("its %s has the type %r instead of 's'" % (name, kind)), "ask")
+        text: str = value
+        return text
+
+    def find(self, unit: str) -> str | None:
+        """The object path of a unit that is loaded, or None."""
+        try:
+            path: str = self.call("GetUnit", "s", (unit,), answer="o")[0]
+        except dbus.DBusError as e:
+            if e.name != NAME + ".NoSuchUnit":
+                raise self._failure(e, "ask") from None
+            return None
+        return path
 
     @property
     def version(self) -> int:
@@ -121,7 +137,10 @@ class Manager:
             return
         if self.link.is_bus:
             rule = "type='signal',interface='%s',member='JobRemoved',path='%s'" % (MANAGER, OBJECT)
-            self.link.call(*dbus.BUS[:3], "AddMatch", "s", (rule,), self._deadline())
+            try:
+                self.link.call(*dbus.BUS, "AddMatch", "s", (rule,), self._deadline())
+            except (OSError, ValueError, dbus.DBusError) as e:
+                raise self._failure(e, "subscribe to") from None
         self.call("Subscribe", what="subscribe to")
         self.subscribed = True
 

@@ -33,7 +33,7 @@ def of_scope(unit: Unit, entry: Places, run: Run, version: int) -> list[Property
     """For StartTransientUnit: the description of the unit, the config's properties, and those that must be set at its start."""
     resources = run.plans.get("resources") or {}
     is_slice = unit["name"].endswith(".slice")
-    out: list[Property] = [["Description", "s", "pyrunc container " + run.id]]
+    out: list[Property] = [["Description", "s", description(unit, run.id)]]
     if is_slice:
         out.append(["Wants", "as", [unit["slice"]]])  # the name of a slice determines its parent
     else:
@@ -44,6 +44,12 @@ def of_scope(unit: Unit, entry: Places, run: Run, version: int) -> list[Property
     if group is not None and version >= 253 and not is_slice:
         out.append(["OOMPolicy", "s", "kill" if group.strip() == "1" else "continue"])
     return out + [list(p) for p in unit["properties"]]
+
+
+def description(unit: Unit, id: str) -> str:
+    """The Description of a container's unit, by which it is recognised: an annotation may set another one."""
+    given: list[str] = [value for name, _kind, value in unit["properties"] if name == "Description"]
+    return given[-1] if given else "pyrunc container " + id
 
 
 def of_resources(resources: Keyed, cgroup_version: int | str | None, version: int) -> list[Property]:

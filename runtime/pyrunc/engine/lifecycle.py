@@ -44,19 +44,19 @@ def kill(state_dir: StateDir, number: int, everyone: bool = False) -> None:
     StateError `container not running`. Takes no lock: a create or exec that holds it must not delay a stop.
     """
     state = state_dir.state
-    paths = state.get("cgroup_paths") or {}
     if everyone or (number == SIGKILL and not state.get("own_pid_ns", True)):
+        paths = own_cgroups(state_dir)
         if paths:
             from pyrunc.cgroup import kill as cgroup_kill
 
             cgroup_kill.kill_all(paths, number)
         else:
             _signal_init(state, number)
-        _thaw_killed(state, number)
+        _thaw_killed(paths, number)
         return
     if not _signal_init(state, number):
         raise StateError("not-running", CALLER_TEXT["not-running"], state_dir.id, "stopped")
-    _thaw_killed(state, number)
+    _thaw_killed(state.get("cgroup_paths") or {}, number)  # init was alive, so they are its own
 
 
 def _signal_init(state: State, number: int) -> bool:
@@ -74,14 +74,14 @@ def _signal_init(state: State, number: int) -> bool:
         posix.close(fd)
 
 
-def _thaw_killed(state: State, number: int) -> None:
+def _thaw_killed(paths: Mapping[str, str], number: int) -> None:
     """Thaws: on cgroup v1 a frozen task dies of SIGKILL only after it is thawed, also in a sub-cgroup that it froze itself."""
-    if number == SIGKILL and state.get("cgroup_paths"):
+    if number == SIGKILL and paths:
         from pyrunc.cgroup import freeze
 
-        if status.is_frozen(state):
-            freeze.thaw(state["cgroup_paths"])
-        freeze.thaw_below(state["cgroup_paths"])
+        if freeze.is_frozen(paths):
+            freeze.thaw(paths)
+        freeze.thaw_below(paths)
 
 
 # -- delete --------------------------------------------------------------------------------------------------------------
