@@ -81,6 +81,13 @@ def test_a_wrong_format_is_reported_in_runcs_words(plan):
     assert e.value.words == 'expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got "/a/b" instead'
 
 
+@pytest.mark.parametrize("timeout_s, kept_ms", [(1.0, 1000), (0.5, 500), (0.0001, 1), (90000.0, 90_000_000)])
+def test_the_timeout_is_readable_in_the_state(plan, timeout_s, kept_ms):
+    """State and plan contain no numbers with a decimal point: such a document is damaged, and its container could not be deleted."""
+    entry = plan(systemd_timeout=timeout_s)
+    assert jsonio.loads(jsonbytes.dumps(entry), ours=True)["unit"]["timeout_ms"] == kept_ms
+
+
 def test_rootless_goes_below_the_user_manager(plan):
     entry = plan(None, euid=1000)
     assert entry["unit"]["user"] and entry["unit"]["slice"] == "user.slice"
@@ -282,7 +289,7 @@ VERSION = {"Get": reply("v", ("s", "257.7-1"))}
 def manager(bus, monkeypatch):  # noqa: F811
     def make(script, timeout_s=10, **kw):
         thread, path = bus({**VERSION, **script}, **kw)
-        return thread, systemd.Manager({"name": "x.scope", "user": True, "address": path, "timeout_s": timeout_s})
+        return thread, systemd.Manager({"name": "x.scope", "user": True, "address": path, "timeout_ms": timeout_s * 1000})
 
     return make
 
@@ -334,7 +341,7 @@ def test_a_unit_that_is_left_over_is_reset_once(manager):
     it.close()
 
 
-UNIT = {"name": "x.scope", "slice": "a.slice", "properties": [], "below": "/a.slice/x.scope", "user": True, "timeout_s": 10}
+UNIT = {"name": "x.scope", "slice": "a.slice", "properties": [], "below": "/a.slice/x.scope", "user": True, "timeout_ms": 10000}
 UNIT_EXISTS = [(dbus.ERROR, {dbus.ERROR_NAME: ("s", systemd.NAME + ".UnitExists")}, "s", ("exists",))]
 
 

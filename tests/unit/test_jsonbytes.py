@@ -116,3 +116,12 @@ def test_lines():
             data = jsonbytes.by_lines(document)
             assert json.loads(data) == document
             assert len(data.splitlines()) == len(document) + 1
+
+
+@pytest.mark.parametrize("value", [1.0, [1, {"a": (2, 0.5)}], {"a": {"b": [float("inf")]}}])
+def test_floats_are_refused(value):
+    """They could be written, but never read: the document, and with it the container, would be lost."""
+    with pytest.raises(TypeError, match="a float in a document of our own"):
+        jsonbytes.dumps(value)
+    with pytest.raises(TypeError, match="a float in a document of our own"):
+        jsonbytes.by_lines({"first": 1, "second": value})

@@ -57,9 +57,9 @@ def plan(entry: Places, given: str, ctx: Context, layout: Layout, annotations: M
         "properties": properties_of(annotations),
         "below": below.rstrip("/") + "/" + unit,
     }
-    timeout = ctx.options.get("systemd_timeout")
-    if timeout:
-        entry["unit"]["timeout_s"] = timeout
+    timeout_s = ctx.options.get("systemd_timeout")
+    if type(timeout_s) is float:
+        entry["unit"]["timeout_ms"] = max(1, round(timeout_s * 1000))
 
 
 def _fields(given: str, id: str, user: bool) -> tuple[str, str, str]:

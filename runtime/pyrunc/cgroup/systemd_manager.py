@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyrunc.linux.dbus import Value
 
     # As recorded in the state; the values have different types:
-    Unit: TypeAlias = dict[str, Any]  # {"name", "slice", "user", "address", "properties", "below", "timeout_s"}
+    Unit: TypeAlias = dict[str, Any]  # {"name", "slice", "user", "address", "properties", "below", "timeout_ms"}
 
 POINTER = "/linux/cgroupsPath"
 NAME = "org.freedesktop.systemd1"
@@ -33,12 +33,12 @@ TIMEOUT_S = 30
 
 
 class Manager:
-    """A connection to the service manager of a unit ("user": our user's manager, at "address"), with the unit's "timeout_s" if it has one.
+    """A connection to the service manager of a unit ("user": our user's manager, at "address"), with the unit's "timeout_ms" if it has one.
     Errors of the connection are raised as StepFailure."""
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit["name"]
-        self.timeout_s = unit.get("timeout_s") or TIMEOUT_S
+        self.timeout_s = unit["timeout_ms"] / 1000 if unit.get("timeout_ms") else TIMEOUT_S
         self.what = "the user's systemd" if unit["user"] else "systemd"
         self.version_cache: int | None = None
         self.subscribed = False

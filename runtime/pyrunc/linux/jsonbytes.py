@@ -17,13 +17,27 @@ if TYPE_CHECKING:
 def dumps(value: Json) -> bytes:
     """Plain data → one line in UTF-8, without a newline. For our own files: nothing is escaped for terminals."""
     data = _syscalls.json(value, ",")
-    return jsonio.dumps(value).encode("utf-8", "surrogateescape") if data is None else data
+    return _by_python(value).encode("utf-8", "surrogateescape") if data is None else data
 
 
 def by_lines(document: dict[str, Json]) -> bytes:
     """An object → lines, each key except the first on a separate line, so that a reader can skip some of them."""
     data = _syscalls.json(document, "\n,")
     if data is None:
-        text = "\n,".join(["%s:%s" % (jsonio.dumps(key), jsonio.dumps(value)) for key, value in document.items()])
+        text = "\n,".join(["%s:%s" % (_by_python(key), _by_python(value)) for key, value in document.items()])
         data = ("{%s}" % text).encode("utf-8", "surrogateescape")
     return data[:-1] + b"\n}\n"
+
+
+def _by_python(value: Json) -> str:
+    """TypeError for a float: jsonio.loads refuses it, so the document could be written but never read."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if type(one) is float:
+            raise TypeError("a float in a document of our own: %r" % one)
+        if isinstance(one, dict):
+            left += one.values()
+        elif isinstance(one, (list, tuple)):
+            left += one
+    return jsonio.dumps(value)
