@@ -31,7 +31,7 @@ def outcome(function, *words):
 def test_a_cgroup_that_cannot_be_opened(monkeypatch, number, killed, pids):
     """If it no longer exists, no process was killed in it, and there is none to kill."""
     monkeypatch.setattr(fs, "open_dir", failing(number))
-    monkeypatch.setattr(fs, "procs_below", lambda _path, _key: [7])
+    monkeypatch.setattr(fs, "procs_below", lambda _path, _key, _most: [7])
     assert outcome(oom.killed, {"memory": "/c"}) == killed
     assert outcome(kill._kill_v2, "/c") == pids
 

@@ -11,7 +11,7 @@ import errno
 import posix
 
 from pyrunc.errors import CallError, StepFailure, quote
-from pyrunc.fileio import fsdecode, fsencode, read_fd
+from pyrunc.fileio import fsdecode, fsencode, read_fd, read_file
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC
 
@@ -205,21 +205,36 @@ def step(dir_fd: int, name: str) -> int:
         return -1  # removed in the meantime
 
 
-def procs_of(dir_fd: int, path: str = "") -> list[int]:
-    """Pids of all processes in an open cgroup and below it, sorted."""
+class _EnoughError(Exception):
+    """Ends a walk early."""
+
+
+def procs_of(dir_fd: int, path: str = "", most: int = 0) -> list[int]:
+    """Pids of all processes in an open cgroup and below it, sorted. With `most`, at most that many cgroups are read, and the pid -1 means that
+    there are more: a live container that owns its cgroup can nest cgroups faster than they are read."""
     pids: set[int] = set()
+    count = 0
 
     def visit(fd: int) -> None:
+        nonlocal count
+        count += 1
+        if count > most > 0:
+            pids.add(-1)
+            raise _EnoughError
         try:
             text = read(fd, "cgroup.procs", path)
         except OSError as e:
-            if e.errno in GONE or e.errno == errno.EOPNOTSUPP:  # removed in the meantime; a threaded cgroup is listed by its domain
+            if e.errno in GONE:  # removed in the meantime
                 return
-            raise
+            if e.errno != errno.EOPNOTSUPP:
+                raise
+            text = " ".join(_processes(look(fd, "cgroup.threads") or ""))  # a threaded cgroup; its domain may be above the container's
         pids.update(int(word) for word in text.split())
 
     try:
         walk(dir_fd, visit)
+    except _EnoughError:
+        pass
     except OSError as e:
         if e.errno not in GONE:
             raise
@@ -227,7 +242,19 @@ def procs_of(dir_fd: int, path: str = "") -> list[int]:
     return sorted(pids)
 
 
-def procs_below(path: str, key: str) -> list[int]:
+def _processes(threads: str) -> set[str]:
+    """The processes that threads belong to, from the line Tgid of proc_pid_status(5)."""
+    found = set()
+    for thread in threads.split():
+        try:
+            status = fsdecode(read_file("/proc/%s/status" % thread, 65536))
+        except OSError:  # it has ended
+            continue
+        found.add(status.partition("\nTgid:")[2].split(None, 1)[0])
+    return found
+
+
+def procs_below(path: str, key: str, most: int = 0) -> list[int]:
     """Like procs_of, by path. A cgroup that does not exist has no processes."""
     try:
         fd = open_dir(path, key)
@@ -236,6 +263,6 @@ def procs_below(path: str, key: str) -> list[int]:
             return []
         raise
     try:
-        return procs_of(fd, path)
+        return procs_of(fd, path, most)
     finally:
         posix.close(fd)

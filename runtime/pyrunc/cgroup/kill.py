@@ -22,19 +22,21 @@ if TYPE_CHECKING:
 
 ROUNDS = 100  # of finding and signalling: processes forked in the meantime are found in the next round
 FREEZE_MS = 500  # freezing helps to kill, but is not required
+FIRST_LOOK = 1000  # cgroups that are read before their processes are killed or frozen
 
 
-def procs(paths: Mapping[str, str]) -> list[int]:
-    """Pids of all processes in the cgroup and below it, over all hierarchies, sorted."""
+def procs(paths: Mapping[str, str], most: int = 0) -> list[int]:
+    """Pids of all processes in the cgroup and below it, over all hierarchies, sorted; `most` as in fs.procs_of."""
     pids = set()
     for path, key in fs.unique(paths).items():
-        pids.update(fs.procs_below(path, key))
+        pids.update(fs.procs_below(path, key, most))
     return sorted(pids)
 
 
 def kill_all(paths: Mapping[str, str], signal: int) -> int:
-    """Sends a signal to every process. Returns how many were found. SIGKILL also kills processes that are frozen or forked in the meantime;
-    other signals reach each process once, and a paused container remains paused. OSError EINVAL for an unknown signal number."""
+    """Sends a signal to every process. Returns how many were found; with SIGKILL and very many cgroups, not all are counted. SIGKILL also
+    kills processes that are frozen or forked in the meantime; other signals reach each process once, and a paused container remains paused.
+    OSError EINVAL for an unknown signal number."""
     done = _kill_v2(paths["unified"]) if signal == SIGKILL and "unified" in paths else None
     if done is not None and len(paths) == 1:
         return len(done)
@@ -44,7 +46,7 @@ def kill_all(paths: Mapping[str, str], signal: int) -> int:
 def _kill_v2(path: str) -> set[int] | None:
     """Writes cgroup.kill (since Linux 5.14), also on hybrid hosts. Returns the pids that were in the cgroup, or None if this is not
     possible."""
-    pids = set(fs.procs_below(path, "unified"))
+    pids = set(fs.procs_below(path, "unified", FIRST_LOOK)) - {-1}
     try:
         fd = fs.open_dir(path, "unified")
     except OSError as e:
@@ -66,7 +68,7 @@ def _kill_by_pid(paths: Mapping[str, str], signal: int, seen: set[int]) -> int:
     """Freezes, signals all, thaws. Frozen processes can't fork, so one round is enough; otherwise rounds continue until one finds no new
     process. Processes in `seen` have already been signalled."""
     was_frozen = freeze.is_frozen(paths)
-    new = [pid for pid in procs(paths) if pid not in seen]
+    new = [pid for pid in procs(paths, FIRST_LOOK) if pid not in seen]
     frozen = was_frozen or (bool(new) and _try_freeze(paths))
     wanted = places(paths)
     try:
@@ -173,7 +175,8 @@ def _wait_populated(paths: Mapping[str, str], deadline: float) -> None:
 def end_all(paths: Mapping[str, str], timeout_ms: float = 10_000) -> None:
     """Sends SIGKILL until no process is left. The StepFailure names the processes that do not die."""
     deadline = time.monotonic() + timeout_ms / 1000
-    while procs(paths):
+    left = procs(paths, FIRST_LOOK)
+    while left:
         kill_all(paths, SIGKILL)
         left = wait_empty(paths, 200)
         if left and time.monotonic() >= deadline:

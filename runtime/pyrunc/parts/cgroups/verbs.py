@@ -239,7 +239,7 @@ def init_place(entry: Entry, run: InitRun) -> None:
 
 
 def _is_inside(run: HostRun) -> bool:
-    return str(run.pid) in fs.read(run.cgroup_fd, "cgroup.procs").split()
+    return str(run.pid) in fs.read(run.cgroup_fd, "cgroup.threads").split()  # a threaded cgroup has no readable cgroup.procs
 
 
 def host_delegate(entry: Entry, run: HostRun) -> None:
