@@ -340,6 +340,7 @@ def test_a_context_of_another_file_system_is_not_used(monkeypatch, neighbour, fs
         os.close(fd)
 
 
+RUNTIME = str(pathlib.Path(_syscalls.__file__).parents[2])  # the extension under test, such as one with sanitizers
 SLOW = (
     "import os, sys; sys.path.insert(0, sys.argv[1]); from pyrunc.linux import _syscalls; _syscalls.proc_context(os.open(sys.argv[2], 0))"
 )
@@ -360,7 +361,7 @@ def others_in(namespace: str, known: int) -> list[int]:
 def held_up(neighbour: int, calls: str = "/dev/null", secret: str = "") -> Iterator[pathlib.Path]:
     """The directory in /proc of the process that creates the context and that neighbours may see, delayed before it sends the context."""
     slow = ["strace", "-f", "-qq", "-o", calls, "-e", "trace=keyctl,sendmsg", "-e", "inject=sendmsg:delay_enter=3000000"]
-    argv = [*slow, "/usr/bin/python3", "-I", "-B", "-c", SLOW, str(harness.ROOT / "runtime"), "/proc/%d/ns/pid" % neighbour, secret]
+    argv = [*slow, "/usr/bin/python3", "-I", "-B", "-c", SLOW, RUNTIME, "/proc/%d/ns/pid" % neighbour, secret]
     shared = os.readlink("/proc/%d/ns/pid" % neighbour)
     with subprocess.Popen(argv) as command:
         end = time.monotonic() + harness.WATCHDOG
@@ -444,9 +445,7 @@ print(os.stat("1/ns/pid", dir_fd=top).st_ino == os.fstat(fd).st_ino, open("/proc
 def test_a_context_where_nobody_has_no_id(options, setgroups):
     """As in rootless containers without subordinate ids: nobody is not mapped, and with a single id, groups can't be set."""
     argv = ["unshare", "--user", *options, "--mount", "/usr/bin/python3", "-I", "-B", "-c", IN_A_USER_NAMESPACE]
-    done = subprocess.run(
-        [*argv, str(harness.ROOT / "runtime")], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=harness.WATCHDOG
-    )
+    done = subprocess.run([*argv, RUNTIME], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=harness.WATCHDOG)
     assert done.stdout == "True %s\n" % setgroups, done
 
 
