@@ -53,7 +53,7 @@ STEPS = {
     "compilers": "make .stamps/tools && sh tools/anywhere/compilers.sh %(compilers)s",
 }
 # in the roots, besides what `make demo` needs: for building, and what the unit and command-line tests look for
-MORE = """make git mount util-linux strace libcap2-bin bsdextrautils iproute2 tmux mandoc zsh fish runc crun criu python3-jsonschema
+MORE = """make git mount util-linux strace libcap2-bin bsdextrautils iproute2 iptables tmux mandoc zsh fish runc crun criu python3-jsonschema
 e2fsprogs mmdebstrap rpm makepkg pacman-package-manager libarchive-tools fakeroot gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user zstd""".split()
 # what runs in the aarch64 machine (machine.py)
 MACHINE = {
