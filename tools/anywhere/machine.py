@@ -50,7 +50,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 for dir in run tmp; do mount -t tmpfs -o mode=1777 tmpfs /$dir; done
-mkdir -p /dev/pts /dev/shm /dev/mqueue /var/tmp
+mkdir -p /dev/pts /dev/shm /dev/mqueue /var/tmp /run/lock
 ln -s /proc/self/fd /dev/fd
 for n in 0:stdin 1:stdout 2:stderr; do ln -s fd/${n%:*} /dev/${n#*:}; done
 mount -t devpts -o ptmxmode=666 devpts /dev/pts

@@ -62,7 +62,7 @@ MACHINE = {
 }
 # All kernel tests but those that need criu or a compiler, or take too long there, and what the command line is mostly used for.
 KERNEL_NOT_THERE = "checkpoint checkpoint_around checkpoint_faults checkpoint_shared seccomp_sweep unwind".split()
-CLI_THERE = "annotations console diff exec lifecycle pause_spec_features plan signals start_run state_kill_delete update watching".split()
+CLI_THERE = "alone annotations console diff exec handed hooks_command lifecycle pause_spec_features plan regex signals start_run state_kill_delete watching".split()
 MACHINE_FILES = [
     *("tests/cli/test_%s.py" % name for name in CLI_THERE),
     *(
