@@ -49,7 +49,8 @@ STEPS = {
     "demo": "make demo",
     "unit": "make .stamps/tools && .venv/bin/pytest -q -rfEs -n 2 tests/unit",
     "cli": "make .stamps/tools && .venv/bin/pytest -q -rfEs -n 2 tests/cli -m 'not long'",
-    "kernel": "make .stamps/tools && .venv/bin/pytest -q -rfEs -n 2 tests/kernel -m 'not long'",
+    # criu 3.17 (Debian 12) does not know the vDSO of newer kernels
+    "kernel": "make .stamps/tools && .venv/bin/pytest -q -rfEs -n 2 tests/kernel -m 'not long' --ignore-glob='*/test_checkpoint*'",
     "compilers": "make .stamps/tools && sh tools/anywhere/compilers.sh %(compilers)s",
 }
 # in the roots, besides what `make demo` needs: for building, and what the unit and command-line tests look for
