@@ -16,7 +16,7 @@ for cc in "$@"; do
         tests/kernel/test_syscalls.py tests/kernel/test_seal.py tests/cli/test_lifecycle.py; then
         echo "CHECK $cc FAILED: tests"
     else
-        echo "CHECK $cc ok: $(.venv/bin/pyrunc --version | head -n 1), $(echo "$said" | sed -n 's/^launcher: [^,]*, //p')"
+        echo "CHECK $cc ok: $(.venv/bin/pyrunc --version | head -n 1), $(echo "$said" | sed -n 's/^launcher: [^,]*, \(.* MB\)$/\1/p')"
     fi
 done
 rm -rf build/launcher runtime/bin/pyrunc-static runtime/pyrunc/linux/_syscalls.abi3.so
