@@ -376,6 +376,13 @@ def test_only_our_own_unit_is_stopped(bus, description, group, stopped):  # noqa
     assert ("StopUnit" in members, "ResetFailedUnit" in members) == (stopped, stopped)
 
 
+@pytest.mark.parametrize("group, stopped", [("/a.slice/a-b.slice", True), ("/other.slice", False)])
+def test_the_name_of_a_slice_determines_its_place(bus, group, stopped):  # noqa: F811
+    got = lambda f, v: [(dbus.REPLY, {}, "v", (("s", {"Description": "pyrunc container c1", "ControlGroup": group}[v[1]]),))]  # noqa: E731
+    _thread, path = bus({"GetUnit": reply("o", "/u"), "Get": got, **job("StopUnit")})
+    assert systemd._stop({**UNIT, "name": "a-b.slice", "below": "/x.slice/a-b.slice", "address": path}, "c1") is stopped
+
+
 def test_a_unit_that_has_gone_is_not_stopped(bus):  # noqa: F811
     missing = [(dbus.ERROR, {dbus.ERROR_NAME: ("s", systemd.NAME + ".NoSuchUnit")}, "s", ("gone",))]
     thread, path = bus({"GetUnit": lambda f, v: missing})

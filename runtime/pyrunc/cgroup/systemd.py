@@ -353,8 +353,9 @@ def _is_ours(manager: Manager, unit: Unit, path: str, id: str) -> bool:
 
     if manager.get("Description", path, NAME + ".Unit") != unit_properties.description(unit, id):
         return False
-    group = manager.get("ControlGroup", path, "%s.%s" % (NAME, "Slice" if unit["name"].endswith(".slice") else "Scope"))
-    return not group or group.endswith(unit["below"])  # a unit that has ended has none
+    is_slice = unit["name"].endswith(".slice")  # its name determines its place
+    group = manager.get("ControlGroup", path, "%s.%s" % (NAME, "Slice" if is_slice else "Scope"))
+    return not group or group.endswith(expand(unit["name"]) if is_slice else unit["below"])  # a unit that has ended has none
 
 
 def _stop(unit: Unit, id: str) -> bool:

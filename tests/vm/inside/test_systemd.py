@@ -33,11 +33,11 @@ def made(runtime, make_bundle, no_leaks):
 
 @pytest.fixture
 def refused(runtime, make_bundle, no_leaks):
-    """refused(cgroupsPath, changes) -> Result of a create that fails, after which nothing is left."""
+    """refused(cgroupsPath, changes, options) -> Result of a create that fails, after which nothing is left."""
 
-    def make(path, changes=None):
+    def make(path, changes=None, *options):
         bundle = make_bundle({"/linux/cgroupsPath": path, **(changes or {})})
-        result = runtime.call("create", "--bundle", bundle, runtime.new_id(), globals=SYSTEMD)
+        result = runtime.call("create", "--bundle", bundle, runtime.new_id(), globals=[*SYSTEMD, *options])
         assert result.code == 1, result
         return result
 
@@ -146,7 +146,7 @@ def test_properties_by_annotation(made, token):
 )
 def test_invalid_properties(refused, token, key, text):
     name = "org.systemd.property." + key
-    result = refused("system.slice:vm:%s" % token, {"/annotations": {name: text}})
+    result = refused("system.slice:vm:%s" % token, {"/annotations": {name: text}}, "--allow-annotation-paths")
     assert key in result.said, result
 
 
