@@ -7,6 +7,7 @@ import signal
 import pytest
 
 import kernel_constants
+from fakes.hand import failing
 from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, fds, pidfd, prctl
 from tail import NEWPID, Tail, ready, returns
@@ -259,3 +260,13 @@ def test_a_pid_is_the_one_in_our_own_namespace():
     assert pidfd.pid_of(tail.pidfd) == tail.pid
     assert _syscalls.prctl(kernel_constants.PR_GET_DUMPABLE) in (0, 1)
     tail.end()
+
+
+@pytest.mark.parametrize("number", [errno.ESRCH, errno.EINVAL])
+def test_a_pid_that_lives_on_as_a_session(monkeypatch, number):
+    """Which errno the kernel has for it depends on its version."""
+    monkeypatch.setattr(pidfd.posix, "pidfd_open", failing(number))
+    assert pidfd.open_any(4321) == -1 and pidfd.open_init(4321, 7) == -1
+    with pytest.raises(OSError):
+        monkeypatch.setattr(pidfd.posix, "pidfd_open", failing(errno.EMFILE))
+        pidfd.open_any(4321)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import _signal
 import posix
 from _struct import pack_into, unpack_from
-from errno import ENOENT, ESRCH
+from errno import EINVAL, ENOENT, ESRCH
 from fcntl import ioctl
 
 from pyrunc import fileio
@@ -112,11 +112,12 @@ def boot_id() -> str:
 
 
 def open_any(pid: int) -> int:
-    """pidfd of the process that has this pid now; -1 if there is none."""
+    """pidfd of the process that has this pid now; -1 if there is none: ESRCH, or EINVAL if the number lives on as that of a session or a
+    process group."""
     try:
         return posix.pidfd_open(pid)
     except OSError as e:
-        if e.errno == ESRCH:
+        if e.errno == ESRCH or (e.errno == EINVAL and pid > 0):
             return -1
         raise CallError.of(e, "pidfd_open") from None
 
