@@ -24,7 +24,7 @@ def test_the_extension_compiles(tmp_path, machine):
         pytest.skip("this machine has no %s (Debian's gcc-%s-linux-gnu)" % (compiler, machine))
     headers = subprocess.run([compiler, "-E", "-"], input=b"#include <stdio.h>", capture_output=True)
     if headers.returncode:
-        pytest.skip("this machine has no headers of the C library for %s (Debian's libc6-dev-%s-cross)" % (machine, machine))
+        pytest.skip("this machine has no headers of the C library for %s" % machine)
     names = assigned("EXT_SOURCES").partition(",")[2].rpartition(")")[0].split()
     sources = [os.path.join(REPO, "runtime/csrc", name) for name in names]
     # Debian has a pyconfig.h for each processor; the one for this machine will do, because the sizes are the same
