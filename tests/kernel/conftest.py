@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import shutil
+import subprocess
 import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mounting import World
+from rootless_user import IDS, LENT, SUBORDINATE, UID, UserBundles, UserRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from harness import MakeBundle, Runtime
 
 
 @pytest.fixture
@@ -20,3 +26,42 @@ def world(scratch: pathlib.Path) -> Iterator[World]:
     made = World(pathlib.Path(tempfile.mkdtemp(prefix="w", dir=scratch)))
     yield made
     made.close()
+
+
+# ---- an ordinary user (rootless_user.py)
+
+
+@pytest.fixture
+def home(scratch: pathlib.Path) -> pathlib.Path:
+    """A directory that belongs to the user."""
+    made = pathlib.Path(tempfile.mkdtemp(prefix="home", dir=scratch))
+    os.chown(made, UID, UID)
+    return made
+
+
+@pytest.fixture
+def rootless(runtime: Runtime, home: pathlib.Path, no_leaks: object) -> Iterator[UserRuntime]:
+    if subprocess.run([*IDS, runtime.path, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("an ordinary user can't read the directory of the runtime")
+    made = UserRuntime(runtime.path, home / "state", runtime.token, None)
+    made.env = {**runtime.env, "XDG_RUNTIME_DIR": str(home)}
+    yield made
+    made.clean()
+
+
+@pytest.fixture
+def subordinate(rootless: UserRuntime, home: pathlib.Path) -> UserRuntime:
+    """The same user with 65536 subordinate ids."""
+    for name in ("newuidmap", "newgidmap"):
+        if shutil.which(name) is None:
+            pytest.skip("not installed: uidmap")
+    for name in ("subuid", "subgid"):
+        (home / name).write_text("lent:%d:65536\n" % SUBORDINATE)
+    (home / "passwd").write_text("root:x:0:0::/:/bin/sh\nlent:x:%d:%d::/:/bin/sh\n" % (UID, UID))
+    rootless.prefix = ["unshare", "--mount", "--", "sh", "-c", LENT, str(home), *IDS]
+    return rootless
+
+
+@pytest.fixture
+def make(make_bundle: MakeBundle, rootless: UserRuntime) -> UserBundles:
+    return UserBundles(make_bundle, rootless)

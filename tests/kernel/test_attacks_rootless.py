@@ -10,19 +10,10 @@ import sys
 import pytest
 
 import harness
-from test_rootless import IDS, UID, make, mapped, rootless, subordinate  # noqa: F401
+from rootless_user import IDS, UID, mapped
 
 pytestmark = pytest.mark.kernel
 MARKER = "from the caller only"
-
-
-@pytest.fixture(scope="module")
-def home(scratch):
-    """The user's directory of this module."""
-    made = scratch / "attacked"
-    made.mkdir()
-    os.chown(made, UID, UID)
-    return made
 
 
 def one_line(result):
@@ -40,7 +31,7 @@ def executable(path, text):
 # ---- programs and files of the host
 
 
-def test_newuidmap_is_not_looked_up_in_the_path(subordinate, make, home):  # noqa: F811
+def test_newuidmap_is_not_looked_up_in_the_path(subordinate, make, home):
     folder = home / "evil"
     folder.mkdir()
     for name in ("newuidmap", "newgidmap"):
@@ -52,7 +43,7 @@ def test_newuidmap_is_not_looked_up_in_the_path(subordinate, make, home):  # noq
     assert not (home / "ran").exists()
 
 
-def test_a_newuidmap_of_the_user_is_not_used(rootless, make, home):  # noqa: F811
+def test_a_newuidmap_of_the_user_is_not_used(rootless, make, home):
     """Where root's program is missing, one of another owner in a folder of the list does not take its place."""
     if not os.path.isdir("/usr/local/bin"):
         pytest.skip("no /usr/local/bin")
@@ -77,7 +68,7 @@ SUBIDS = {
 
 
 @pytest.mark.parametrize("text", SUBIDS.values(), ids=SUBIDS)
-def test_odd_subordinate_ids(subordinate, make, home, text):  # noqa: F811
+def test_odd_subordinate_ids(subordinate, make, home, text):
     """newuidmap judges them; the map is compared afterwards, and a failure is one line."""
     for name in ("subuid", "subgid"):
         (home / name).write_text(text)
@@ -90,7 +81,7 @@ def test_odd_subordinate_ids(subordinate, make, home, text):  # noqa: F811
 
 @pytest.mark.slow
 @pytest.mark.bound(180)
-def test_subordinate_ids_that_never_end(subordinate, make, home):  # noqa: F811
+def test_subordinate_ids_that_never_end(subordinate, make, home):
     """newuidmap waits for ever: it is ended, and so is the create."""
     for name in ("subuid", "subgid"):
         (home / name).unlink()
@@ -106,7 +97,7 @@ def test_subordinate_ids_that_never_end(subordinate, make, home):  # noqa: F811
 # ---- the state
 
 
-def test_a_runtime_directory_that_others_prepared(rootless, make, scratch, home):  # noqa: F811
+def test_a_runtime_directory_that_others_prepared(rootless, make, scratch, home):
     """A state root must be the caller's, and only the caller may write to it, also if it is reached through a link."""
     bundle, id = make(), rootless.new_id()
     xdg = scratch / "xdg"
@@ -149,7 +140,7 @@ def test_a_runtime_directory_that_others_prepared(rootless, make, scratch, home)
 
 
 @pytest.mark.parametrize("kind", ["link to a directory", "link to a state", "fifo", "other owner's plan"])
-def test_a_state_with_links(rootless, runtime, make, scratch, home, kind):  # noqa: F811
+def test_a_state_with_links(rootless, runtime, make, scratch, home, kind):
     """Commands do not follow links in the state root, wait for nothing there, and remove only what is in it."""
     id = rootless.create(make(args=harness.WAIT_FOR_TERM))
     folder = pathlib.Path(rootless.root) / id
@@ -191,7 +182,7 @@ def test_a_state_with_links(rootless, runtime, make, scratch, home, kind):  # no
 # ---- ids
 
 
-def test_groups_that_must_not_be_dropped(rootless, make):  # noqa: F811
+def test_groups_that_must_not_be_dropped(rootless, make):
     """A group can take rights away, so without subordinate ids setgroups stays denied, and the annotation that keeps groups adds none."""
     rootless.prefix = ["setpriv", "--reuid=%d" % UID, "--regid=%d" % UID, "--groups=%d,4322" % UID, "--"]
     script = "cat /proc/self/setgroups; grep Groups /proc/self/status"
@@ -201,7 +192,7 @@ def test_groups_that_must_not_be_dropped(rootless, make):  # noqa: F811
         assert words[0] == "deny" and set(words[2:]) <= {"0", "65534"}, result
 
 
-def test_a_root_of_unmapped_owners(rootless, make):  # noqa: F811
+def test_a_root_of_unmapped_owners(rootless, make):
     """Nothing can be made in such a root: one line says so, and nothing of it has changed."""
     bundle = make({"/mounts/-": {"destination": "/new/place", "type": "tmpfs", "source": "tmpfs"}})
     for top, folders, files in os.walk(bundle.rootfs):
@@ -215,7 +206,7 @@ def test_a_root_of_unmapped_owners(rootless, make):  # noqa: F811
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_in_nested_user_namespaces(rootless, make, depth):  # noqa: F811
+def test_in_nested_user_namespaces(rootless, make, depth):
     """The caller's root is an ordinary user outside: it gets its one id, and no other."""
     rootless.prefix = [*IDS, *(["unshare", "--user", "--map-root-user", "--"] * depth)]
     rootless.env = {**rootless.env, "USER": "lent"}
@@ -272,7 +263,7 @@ print("\n".join(sorted(seen)), flush=True)
 
 
 @pytest.mark.slow
-def test_what_a_hostile_container_sees_of_an_exec(subordinate, make, home):  # noqa: F811
+def test_what_a_hostile_container_sees_of_an_exec(subordinate, make, home):
     changes = {
         **mapped(),
         "/process/capabilities": {kind: ["CAP_SYS_PTRACE", "CAP_KILL"] for kind in ("bounding", "effective", "permitted")},

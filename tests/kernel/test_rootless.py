@@ -4,7 +4,6 @@ The uid has no account. A private mount namespace with other /etc/passwd and /et
 is not changed. All tests run the complete binary as that user.
 """
 
-import json
 import os
 import shutil
 import stat
@@ -15,79 +14,12 @@ import pytest
 import harness
 from harness import ABSENT
 from pyrunc.cgroup import hierarchies
+from rootless_user import IDS, SUBORDINATE, UID, mapped
 
-UID, SUBORDINATE = 4321, 700000
-IDS = ["setpriv", "--reuid=%d" % UID, "--regid=%d" % UID, "--clear-groups", "--"]
-LENT = 'for name in passwd subuid subgid; do mount --bind "$0/$name" /etc/$name || exit 99; done; exec "$@"'
 NO_RIGHTS = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups"
 NO_CGROUP = "cannot set limits: container could not join or create cgroup"  # v1, where the user may own one hierarchy but not another
 
 pytestmark = pytest.mark.kernel
-
-
-class UserRuntime(harness.Runtime):
-    """The runtime as an ordinary user. prefix: the command that switches to the user."""
-
-    prefix = IDS
-
-    def argv(self, *args, globals=()):
-        return [*self.prefix, *super().argv(*args, globals=globals)]
-
-
-@pytest.fixture(scope="module")
-def home(scratch):
-    """A directory that belongs to the user."""
-    made = scratch / "home"
-    made.mkdir()
-    os.chown(made, UID, UID)
-    return made
-
-
-@pytest.fixture
-def rootless(runtime, home, no_leaks):
-    if subprocess.run([*IDS, runtime.path, "--version"], capture_output=True, check=False).returncode:
-        pytest.skip("an ordinary user can't read the directory of the runtime")
-    made = UserRuntime(runtime.path, home / "state", runtime.token, None)
-    made.env = {**runtime.env, "XDG_RUNTIME_DIR": str(home)}
-    yield made
-    made.clean()
-
-
-@pytest.fixture
-def subordinate(rootless, home):
-    """The same user with 65536 subordinate ids."""
-    for name in ("newuidmap", "newgidmap"):
-        if shutil.which(name) is None:
-            pytest.skip("not installed: uidmap")
-    for name in ("subuid", "subgid"):
-        (home / name).write_text("lent:%d:65536\n" % SUBORDINATE)
-    (home / "passwd").write_text("root:x:0:0::/:/bin/sh\nlent:x:%d:%d::/:/bin/sh\n" % (UID, UID))
-    rootless.prefix = ["unshare", "--mount", "--", "sh", "-c", LENT, str(home), *IDS]
-    return rootless
-
-
-@pytest.fixture
-def make(make_bundle, rootless):
-    """make(changes, args) -> a bundle that belongs to the user, with the config that `spec --rootless` writes."""
-
-    def bundle(changes=None, args=None, words=("--rootless",)):
-        made = make_bundle()
-        (made.path / "config.json").unlink()
-        subprocess.run(["chown", "-R", "-h", "--no-dereference", "%d:%d" % (UID, UID), made.path, "--from=0:0"], check=True)
-        rootless.ok("spec", *words, "--bundle", made)
-        config = json.loads((made.path / "config.json").read_text())
-        config["process"]["terminal"] = False
-        config = harness.patch(config, changes or {})
-        if args is not None:
-            config["process"]["args"] = list(args)
-        return made.write(config)
-
-    return bundle
-
-
-def mapped():
-    maps = [{"containerID": 0, "hostID": UID, "size": 1}, {"containerID": 1, "hostID": SUBORDINATE, "size": 65536}]
-    return {"/linux/uidMappings": maps, "/linux/gidMappings": maps}
 
 
 # ---- life

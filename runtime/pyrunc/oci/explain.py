@@ -19,7 +19,7 @@ from referencing.jsonschema import DRAFT4
 
 from pyrunc import install_paths
 from pyrunc.errors import escape_pointer
-from pyrunc.oci import validate
+from pyrunc.oci import problem_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from pyrunc.jsonio import Json
-    from pyrunc.oci.validate import Path
+    from pyrunc.oci.problem_words import Path
 
     Library: TypeAlias = Any  # an object of jsonschema or referencing, whose types do not describe what is used of it
 
@@ -108,7 +108,7 @@ def _missing(error: Library) -> list[str]:
 
 
 def _rule(schema: dict[str, Json]) -> Json:
-    """A leaf of the schema as a rule of the table, as needed by validate.expected(), so that both validators use the same words."""
+    """A leaf of the schema as a rule of the table, as needed by problem_words.expected(), so that both validators use the same words."""
     kind = schema["type"]
     if kind == "integer":
         low, high = schema.get("minimum"), schema.get("maximum")
@@ -126,16 +126,16 @@ def _problem(pointer: str, error: Library) -> dict[str, Json]:
         path = (path, step)
     if error.validator == "minItems":
         expected = "must hold at least %d" % error.validator_value
-        words = "%s %s" % (validate.subject(path), expected)
+        words = "%s %s" % (problem_words.subject(path), expected)
     else:
         rule = _rule(error.schema)
-        expected = validate.expected(rule)
-        words = validate.sentence(path, rule, error.instance)
+        expected = problem_words.expected(rule)
+        words = problem_words.sentence(path, rule, error.instance)
     if path is None:
-        words = "the document must be an object, found %s" % validate.shown(error.instance)
+        words = "the document must be an object, found %s" % problem_words.shown(error.instance)
     return {"pointer": pointer or "/", "words": words, "expected": expected, "value": _short(error.instance)}
 
 
 def _short(value: Json) -> Json:
     """The value that was found, shortened for a report."""
-    return value if not isinstance(value, dict | list) and len(str(value)) <= 200 else validate.shown(value)
+    return value if not isinstance(value, dict | list) and len(str(value)) <= 200 else problem_words.shown(value)

@@ -26,8 +26,8 @@ from pyrunc.oci.pointers import join
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyrunc.jsonio import Json
+    from pyrunc.oci.problem_words import Path
     from pyrunc.oci.schema_table import Object
-    from pyrunc.oci.validate import Path
 
 TYPE_BITS = (0, S_IFIFO, S_IFCHR, S_IFBLK)
 PROPAGATION = {"rprivate": "private", "rshared": "shared", "rslave": "slave", "runbindable": "unbindable"}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pyrunc import errors
 from pyrunc.linux._syscalls import conforms
 from pyrunc.oci import schema_table
-from pyrunc.oci.pointers import join
+from pyrunc.oci.problem_words import pointer, sentence, shown, subject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,19 +19,11 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from pyrunc.jsonio import Json
+    from pyrunc.oci.problem_words import Path
     from pyrunc.oci.schema_table import List, Object, Rule, Unit
 
-    Path: TypeAlias = tuple["Path | None", str | int]  # (path of the parent, key or index)
     Problem: TypeAlias = tuple[str, str, Json, str]  # (pointer, words, value, reason)
 
-FORMS = {  # descriptions of the patterns in the schemas
-    "^RLIMIT_[A-Z]+$": "the name of a limit, like RLIMIT_NOFILE",
-    "^[0-9, -]*$": "a list of CPUs, like 0-3,8",
-    "^[cbup]$": "c, b, u or p",
-    "^[1-9][0-9]*[KMG]B$": "a page size, like 2MB or 1GB",
-    "^MB:[^\\n]*$": "one line that begins with MB:",
-    "^CAP_[A-Z_]+$": "the name of a capability, like CAP_CHOWN",
-}
 _STRINGS = frozenset((str,))
 MOST = 1000  # the maximum number of problems in a list
 
@@ -54,7 +46,7 @@ def _object(node: dict[str, Json], rule: Object, path: Path | None, found: list[
     _, required, props, rest = rule
     for key in required:
         if key not in node:
-            found.append((_pointer((path, key)), "%s is missing" % errors.quote(key), None, "missing"))
+            found.append((pointer((path, key)), "%s is missing" % errors.quote(key), None, "missing"))
     for key, value in node.items():
         below = props.get(key) or rest
         if below is None:
@@ -86,7 +78,7 @@ def _list(node: list[Json], rule: List, path: Path, found: list[Problem], most: 
     below = rule[1]
     kind = below[0]
     if len(node) < rule[2]:
-        found.append((_pointer(path), "%s must hold at least %d" % (subject(path), rule[2]), node, "too-few"))
+        found.append((pointer(path), "%s must hold at least %d" % (subject(path), rule[2]), node, "too-few"))
     if kind == "s" and _STRINGS.issuperset(map(type, node)):
         return
     for index, value in enumerate(node):
@@ -140,60 +132,6 @@ def matches(text: str, units: Iterable[Unit]) -> bool:
     return at == end
 
 
-# --- words, shared with oci/explain.py
-
-
-def expected(rule: Rule) -> str:
-    """A rule in words, to be put after `X `."""
-    if rule[0] == "i":
-        return "must be a whole number from %d to %d" % (rule[1], rule[2])
-    if rule[0] == "n":
-        return "must be a whole number" + ("" if rule[1] is None else " of at least %d" % rule[1])
-    if rule[0] == "e":
-        return "must be one of " + ", ".join(rule[1])
-    if rule[0] == "p":
-        return "must be " + FORMS.get(rule[1], "text of the form " + rule[1])
-    return "must be " + {"s": "a string", "b": "true or false", "o": "an object", "a": "a list", "x": "anything"}[rule[0]]
-
-
-def shown(value: Json) -> str:
-    """A value of the config, for a message."""
-    if type(value) is str:
-        return '"%s"' % errors.quote(value)
-    if type(value) is dict:
-        return "an object"
-    if type(value) is list:
-        return "a list"
-    return {None: "null", True: "true", False: "false"}[value] if value is None or type(value) is bool else errors.quote(value)
-
-
-def sentence(path: Path | None, rule: Rule, value: Json) -> str:
-    return "%s %s, found %s" % (subject(path), expected(rule), shown(value))
-
-
 def _problem(path: Path | None, key: str | int, rule: Rule, value: Json) -> Problem:
     path = (path, key)
-    return _pointer(path), sentence(path, rule, value), value, "wrong-type"
-
-
-def _steps(path: Path | None) -> list[str | int]:
-    steps: list[str | int] = []
-    while path is not None:
-        path, key = path
-        steps.append(key)
-    return steps[::-1]
-
-
-def _pointer(path: Path | None) -> str:
-    return join(*_steps(path))
-
-
-def subject(path: Path | None) -> str:
-    """'uid', 'args[0]', 'weightDevice[2].major'"""
-    out = ""
-    for step in _steps(path)[-3:]:
-        if isinstance(step, int):
-            out += "[%d]" % step
-        else:
-            out = out + "." + errors.quote(step) if out.endswith("]") else errors.quote(step)
-    return out
+    return pointer(path), sentence(path, rule, value), value, "wrong-type"
