@@ -6,7 +6,7 @@ from __future__ import annotations
 from pyrunc import codes, fileio, jsonio, render
 from pyrunc.commands import choice
 from pyrunc.errors import PyruncError, UsageError, quote
-from pyrunc.oci import deviations, glossary, pointers, validate
+from pyrunc.oci import deviations, glossary, pointers, problem_words
 from pyrunc.oci.nearest import nearest
 from pyrunc.parts.table import PARTS
 
@@ -104,7 +104,7 @@ def about_property(pointer: str, bundle: str | None, options: Options) -> Output
     owner = codes.owner(pointer)
     files = glossary.files(place)
     found = {
-        "pointer": pointer, "property": place, "what": what, "type": validate.expected(rule), "owner": owner,
+        "pointer": pointer, "property": place, "what": what, "type": problem_words.expected(rule), "owner": owner,
         "section": glossary.section(place), "calls": [call for call in calls.split(", ") if call],
         "files": None if files is None else {"v1": files[0] or None, "v2": files[1] or None},
         "steps": steps_of(owner), "here": here(place), "remedy": codes.AREAS[owner][2] if owner else None,
