@@ -159,13 +159,18 @@ class Driver:
 
 
 def memory_of(pid: str) -> dict[str, int]:
-    found = {}
-    with open("/proc/%s/smaps_rollup" % pid) as file:
-        for line in file:
-            key, _, value = line.partition(":")
-            if key in ("Private_Dirty", "Rss", "Pss"):
-                found[key] = int(value.split()[0])
-    return found
+    """Three lines of smaps_rollup, in KiB. Reading fails with ESRCH if the process calls execve(2) in the middle: the memory that was opened is
+    gone then, and the process has another one."""
+    for attempt in range(10):
+        try:
+            with open("/proc/%s/smaps_rollup" % pid) as file:
+                pairs = [line.partition(":")[::2] for line in file]
+            return {key: int(value.split()[0]) for key, value in pairs if key in ("Private_Dirty", "Rss", "Pss")}
+        except ProcessLookupError:
+            if attempt == 9:
+                raise
+            time.sleep(0.01)
+    raise AssertionError("not reached")
 
 
 def wait(pidfd: int) -> None:
