@@ -235,12 +235,10 @@ def verdict(measured: Json, row: str) -> str:
 
 def guided(spent: Json) -> str:
     """What `make fuzz ARGS=--save` has recorded: {target: {"seconds": processor time, "inputs": number}}."""
-    minutes = [one["seconds"] // 60 for one in spent.values()]
-    words = (
-        "`make fuzz`, which coverage guides, has tried %d inputs for %d targets, with %d to %d minutes of processor time for each. None\n"
-    )
-    words += "crashes or hangs a target now; what did is in tests/fuzz/corpus, which each run of the tests replays.\n"
-    return words % (sum(one["inputs"] for one in spent.values()), len(spent), min(minutes), max(minutes))
+    least, most = min(one["seconds"] for one in spent.values()) // 60, max(one["seconds"] for one in spent.values()) // 60
+    words = "`make fuzz`, guided by coverage, has tried %d inputs for %d targets, with %s minutes of processor time for each. No input that is\n"
+    words += "known crashes or hangs a target; those that did are in tests/fuzz/corpus, which every test run replays.\n"
+    return words % (sum(one["inputs"] for one in spent.values()), len(spent), least if least == most else "%d to %d" % (least, most))
 
 
 def page(found: Json) -> str:
