@@ -71,9 +71,11 @@ def test_the_default_state_root(rootless, make, home):
     assert without.returncode == 1 and "XDG_RUNTIME_DIR is not set" in without.stderr
 
 
-def test_the_state_of_another_user(rootless, runtime, make):
-    """The state root of root is not accessible, and a state root that belongs to another user is not used."""
-    argv = [*IDS, runtime.path, "--root", "/run/pyrunc-%s" % runtime.token, "create", "--bundle", make(), rootless.new_id()]
+def test_the_state_of_another_user(rootless, runtime, make, scratch):
+    """Nothing is created in a directory of root."""
+    folder = scratch / "of-root"
+    folder.mkdir(mode=0o755)
+    argv = [*IDS, runtime.path, "--root", folder / "state", "create", "--bundle", make(), rootless.new_id()]
     result = subprocess.run(argv, env=rootless.env, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and "cannot make the state root" in result.stderr, result
 
