@@ -205,13 +205,16 @@ def step(dir_fd: int, name: str) -> int:
         return -1  # removed in the meantime
 
 
-class _EnoughError(Exception):
-    """Ends a walk early."""
+class TooManyError(Exception):
+    """More cgroups than were to be read. pids: those found so far."""
+
+    def __init__(self, pids: set[int]) -> None:
+        self.pids = pids
 
 
 def procs_of(dir_fd: int, path: str = "", most: int = 0) -> list[int]:
-    """Pids of all processes in an open cgroup and below it, sorted. With `most`, at most that many cgroups are read, and the pid -1 means that
-    there are more: a live container that owns its cgroup can nest cgroups faster than they are read."""
+    """Pids of all processes in an open cgroup and below it, sorted. TooManyError if `most` is not 0 and there are more cgroups: a live
+    container that owns its cgroup can nest cgroups faster than they are read."""
     pids: set[int] = set()
     count = 0
 
@@ -219,8 +222,7 @@ def procs_of(dir_fd: int, path: str = "", most: int = 0) -> list[int]:
         nonlocal count
         count += 1
         if count > most > 0:
-            pids.add(-1)
-            raise _EnoughError
+            raise TooManyError(pids)
         try:
             text = read(fd, "cgroup.procs", path)
         except OSError as e:
@@ -233,8 +235,6 @@ def procs_of(dir_fd: int, path: str = "", most: int = 0) -> list[int]:
 
     try:
         walk(dir_fd, visit)
-    except _EnoughError:
-        pass
     except OSError as e:
         if e.errno not in GONE:
             raise

@@ -18,19 +18,27 @@ from pyrunc.linux.constants import SIGKILL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 ROUNDS = 100  # of finding and signalling: processes forked in the meantime are found in the next round
 FREEZE_MS = 500  # freezing helps to kill, but is not required
 FIRST_LOOK = 1000  # cgroups that are read before their processes are killed or frozen
 
 
-def procs(paths: Mapping[str, str], most: int = 0) -> list[int]:
-    """Pids of all processes in the cgroup and below it, over all hierarchies, sorted; `most` as in fs.procs_of."""
+def procs(paths: Mapping[str, str]) -> list[int]:
+    """Pids of all processes in the cgroup and below it, over all hierarchies, sorted."""
     pids = set()
     for path, key in fs.unique(paths).items():
-        pids.update(fs.procs_below(path, key, most))
+        pids.update(fs.procs_below(path, key))
     return sorted(pids)
+
+
+def _may_have_procs(paths: Mapping[str, str], seen: Collection[int] = ()) -> bool:
+    """Whether a process that is not in `seen` is found in the first cgroups, or there are more of them."""
+    try:
+        return any(pid not in seen for path, key in fs.unique(paths).items() for pid in fs.procs_below(path, key, FIRST_LOOK))
+    except fs.TooManyError:
+        return True
 
 
 def kill_all(paths: Mapping[str, str], signal: int) -> int:
@@ -46,7 +54,10 @@ def kill_all(paths: Mapping[str, str], signal: int) -> int:
 def _kill_v2(path: str) -> set[int] | None:
     """Writes cgroup.kill (since Linux 5.14), also on hybrid hosts. Returns the pids that were in the cgroup, or None if this is not
     possible."""
-    pids = set(fs.procs_below(path, "unified", FIRST_LOOK)) - {-1}
+    try:
+        pids = set(fs.procs_below(path, "unified", FIRST_LOOK))
+    except fs.TooManyError as e:
+        pids = e.pids
     try:
         fd = fs.open_dir(path, "unified")
     except OSError as e:
@@ -68,8 +79,7 @@ def _kill_by_pid(paths: Mapping[str, str], signal: int, seen: set[int]) -> int:
     """Freezes, signals all, thaws. Frozen processes can't fork, so one round is enough; otherwise rounds continue until one finds no new
     process. Processes in `seen` have already been signalled."""
     was_frozen = freeze.is_frozen(paths)
-    new = [pid for pid in procs(paths, FIRST_LOOK) if pid not in seen]
-    frozen = was_frozen or (bool(new) and _try_freeze(paths))
+    frozen = was_frozen or (_may_have_procs(paths, seen) and _try_freeze(paths))
     wanted = places(paths)
     try:
         for _ in range(ROUNDS):
@@ -175,11 +185,14 @@ def _wait_populated(paths: Mapping[str, str], deadline: float) -> None:
 def end_all(paths: Mapping[str, str], timeout_ms: float = 10_000) -> None:
     """Sends SIGKILL until no process is left. The StepFailure names the processes that do not die."""
     deadline = time.monotonic() + timeout_ms / 1000
-    left = procs(paths, FIRST_LOOK)
-    while left:
+    if not _may_have_procs(paths):
+        return
+    while True:
         kill_all(paths, SIGKILL)
         left = wait_empty(paths, 200)
-        if left and time.monotonic() >= deadline:
+        if not left:
+            return
+        if time.monotonic() >= deadline:
             raise StepFailure(
                 "process-not-killed", "%d process(es) of the container do not die: %s" % (len(left), " ".join(str(p) for p in left[:20])), call="kill",
                 path=next(iter(paths.values())), hint="a task in an uninterruptible wait dies when the wait ends",

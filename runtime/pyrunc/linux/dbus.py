@@ -229,15 +229,6 @@ def header(data: Buffer) -> tuple[int, Fields, int, int] | None:
     return data[1], fields, body_at, body_at + body_size
 
 
-def parse(data: bytes) -> tuple[int, Fields, list[Value], int] | None:
-    """(kind, fields {code: value}, body values, length) of the first message in `data`, or None if it is incomplete."""
-    found = header(data)
-    if found is None:
-        return None
-    kind, fields, begin, end = found
-    return kind, fields, unmarshal(fields.get(SIGNATURE, ""), data[begin:end]), end
-
-
 def _values(fields: Fields, body: bytes) -> list[Value]:
     """The values of a body. ValueError if it does not match its signature."""
     try:

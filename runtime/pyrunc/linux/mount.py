@@ -79,12 +79,8 @@ def new(fstype: str, source: str | None, flags: int, attributes: int, words: Ite
                 if flags & bit:
                     _syscalls.fsconfig(context, c.FSCONFIG_SET_FLAG, name, None, 0)
         for at, word in enumerate(words):  # noqa: B007
-            if "," in word or "context=" in word or fstype == "overlay":
-                for key, value in _settings(fstype, word):
-                    _set(context, key, value)
-            elif word:
-                key, equals, text = word.partition("=")
-                _set(context, key, text if equals else None)
+            for key, value in _settings(fstype, word):
+                _set(context, key, value)
         at = None
         _syscalls.fsconfig(context, c.FSCONFIG_CMD_CREATE, None, None, 0)
         return _syscalls.fsmount(context, c.FSMOUNT_CLOEXEC, attributes)
