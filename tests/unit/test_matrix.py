@@ -17,7 +17,7 @@ import matrix  # noqa: E402
         ("x\n1 failed, 2495 passed, 19 skipped, 1 error in 317.07s (0:05:17)\n", 1, "FAILED: 1 failed, 2495 passed, 19 skipped, 1 error in 317.07s (0:05:17)"),
         ("====== 8 failed, 865 passed in 623.58s (0:10:23) ======\n", 1, "FAILED: 8 failed, 865 passed in 623.58s (0:10:23)"),
         ("4 skipped in 1.00s\n", 0, "4 skipped in 1.00s"),
-        ("2 passed in 0.31s\nLEFT BEHIND process 7: sleep\n", 1, "FAILED: 2 passed in 0.31s"),
+        ("2 passed in 0.31s\nLEFT BEHIND process 7: sleep\nmake: *** [Makefile:1: test] Error 1\n", 2, "FAILED: 2 passed in 0.31s; LEFT BEHIND process 7: sleep"),
         ("the demo\nends\n", 0, "ok"),
         ("make: *** [demo] Error 1\n", 2, "FAILED: make: *** [demo] Error 1"),
         ("", 1, "FAILED: ?"),
