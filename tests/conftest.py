@@ -110,7 +110,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for some in shuffled for item in some]
     if os.geteuid() == 0:
         return
-    skip = pytest.mark.skip(reason="this machine gives the test run no root")
+    skip = pytest.mark.skip(reason="needs root")
     for item in items:
         if "kernel" in item.keywords or "caller" in item.keywords:
             item.add_marker(skip)

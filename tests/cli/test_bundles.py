@@ -84,6 +84,7 @@ def test_every_bundle_is_tested():
     assert [name for name in ELSEWHERE if '"%s"' % name not in lives] == []
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("name", sorted(SAYS))
 def test_it_prints_what_about_txt_says(rt, pyrunc, make_bundle, name, no_leaks):
     if name == "gpu-like":
@@ -103,6 +104,7 @@ def test_it_prints_what_about_txt_says(rt, pyrunc, make_bundle, name, no_leaks):
         os.close(fd)
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("name", sorted(set(SAYS) | ELSEWHERE | HERE))
 def test_it_is_valid(rt, make_bundle, name):
     """create would accept it, and it can be planned. (A rootless bundle belongs to another user: it contains ids of that host.)"""
@@ -111,6 +113,7 @@ def test_it_is_valid(rt, make_bundle, name):
     assert rt.plan(bundle)["steps"]
 
 
+@pytest.mark.kernel
 def test_idmapped(rt, pyrunc, make_bundle):
     bundle = make_bundle.example("idmapped")
     container, fd = started(rt, bundle, pyrunc.new_id())
@@ -122,6 +125,7 @@ def test_idmapped(rt, pyrunc, make_bundle):
         os.close(fd)
 
 
+@pytest.mark.kernel
 def test_terminal(pyrunc, make_bundle):
     """On a terminal: it has the size from the config, and a shell that answers."""
     bundle = make_bundle.example("terminal")
@@ -143,6 +147,7 @@ def test_terminal(pyrunc, make_bundle):
         os.close(fd)
 
 
+@pytest.mark.kernel
 def test_rootless(pyrunc, make_bundle, scratch):
     """As uid 1000, with only the bundle."""
     bundle = make_bundle.example("rootless")

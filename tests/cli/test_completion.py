@@ -112,6 +112,7 @@ def test_bash_knows_every_option(script, command):
     assert bash_answers(script, ["pyrunc", *([command] if command else []), "-"]) == words
 
 
+@pytest.mark.kernel
 def test_bash(script, pyrunc, waiting, tmp_path):
     first, second = pyrunc.create(waiting), pyrunc.create(waiting.patch({"/linux/cgroupsPath": harness.ABSENT}))
     ids = {first, second}
@@ -148,6 +149,7 @@ def test_bash_itself_calls_it(script, tmp_path):
     assert subprocess.run(argv, capture_output=True, text=True, env=script.env).stdout == "complete -F _pyrunc pyrunc\n"
 
 
+@pytest.mark.kernel
 def test_zsh(script, pyrunc, waiting, tmp_path):
     id = pyrunc.create(waiting)
     (tmp_path / "bundle-here").mkdir()
@@ -164,6 +166,7 @@ def test_zsh(script, pyrunc, waiting, tmp_path):
     assert zsh_answers(script, wanted, cwd=tmp_path) == wanted
 
 
+@pytest.mark.kernel
 def test_fish(script, pyrunc, waiting, tmp_path):
     id = pyrunc.create(waiting)
     (tmp_path / "bundle-here").mkdir()

@@ -119,6 +119,7 @@ def test_options_with_values(terminal: Terminal) -> None:
     terminal.typed("pyrunc stats --format=prom", lambda screen: line_of(screen) == "pyrunc stats --format=prometheus")
 
 
+@pytest.mark.kernel
 def test_several_ids(terminal: Terminal, pyrunc: harness.Runtime, waiting: harness.Bundle) -> None:
     ids = [pyrunc.create(waiting), pyrunc.create(waiting.patch({"/linux/cgroupsPath": harness.ABSENT}))]
     for head in ("--root %s" % pyrunc.root, "--root=%s" % pyrunc.root):

@@ -15,6 +15,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.kernel
+
 
 class Listener:
     """The caller's end of --console-socket. Like containerd, it may accept long after create has returned."""

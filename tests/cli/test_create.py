@@ -11,6 +11,8 @@ import pytest
 import harness
 from cli_tools import WITH_HOLES, files_with_holes
 
+pytestmark = pytest.mark.kernel
+
 GOOD_IDS = ["a", "A.b_c+d-e", "0", "a" * 200, "_x", "+x"]
 BAD_IDS = ["a/b", "../a", "a b", "a\nb", "ä", "a:b", "..", ".", "/", "a\\b", "a%b"]
 

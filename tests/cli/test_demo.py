@@ -3,7 +3,11 @@
 import re
 import subprocess
 
+import pytest
+
 import harness
+
+pytestmark = pytest.mark.kernel
 
 
 def test_demo(runtime, no_leaks):

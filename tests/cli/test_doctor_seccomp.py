@@ -28,6 +28,7 @@ def test_doctor_as_json(pyrunc):
     assert all(row["remedy"] for row in report["host"] if row["state"] != "ok")
 
 
+@pytest.mark.kernel
 def test_doctor_of_a_bundle(pyrunc, make_bundle):
     good = make_bundle()
     assert pyrunc.call("doctor", good).code == 0
@@ -46,6 +47,7 @@ def test_seccomp_shows_the_verdict(pyrunc, make_bundle, words, verdict):
     assert report["verdict"] == verdict and report["unknown"] == ["no_such_call"]
 
 
+@pytest.mark.kernel
 def test_seccomp_agrees_with_the_kernel(pyrunc, make_bundle):
     bundle = make_bundle({"/linux/seccomp": PROFILE}, args=["/bin/mkdir", "/tmp/x"])
     assert "Input/output error" in pyrunc.run(bundle).err

@@ -16,6 +16,8 @@ import pytest
 import harness
 from test_formats import check
 
+pytestmark = pytest.mark.kernel
+
 POD = "pod-" + secrets.token_hex(4)
 CONTAINERD = pathlib.Path("/run/containerd/runc")
 ANNOTATIONS = {

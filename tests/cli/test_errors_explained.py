@@ -19,6 +19,7 @@ def at_a_terminal(runtime, *words, env=None, cwd=None):
     return harness.at_a_terminal(runtime.argv(*words), streams=["stderr"], env={**runtime.env, "TERM": "xterm", **(env or {})}, cwd=cwd)
 
 
+@pytest.mark.kernel
 def test_a_terminal_gets_the_position_and_the_remedy(pyrunc, make_bundle):
     bundle = make_bundle({"/mounts/1/options": ["nosuid", "idmap"]})
     config = json.loads((bundle.path / "config.json").read_text())
@@ -69,6 +70,7 @@ def test_a_document_that_cannot_be_shown(pyrunc, bundle, kind):
     assert "Traceback" not in text and all(len(line) < 1200 for line in lines)
 
 
+@pytest.mark.kernel
 def test_without_a_terminal_nothing_changes(pyrunc, bundle):
     """Engines show standard error unchanged, so it is still a single line."""
     bundle.patch({"/process/cwd": "relative"})

@@ -10,6 +10,8 @@ import pytest
 import harness
 from cli_tools import WITH_HOLES, files_with_holes, mapped
 
+pytestmark = pytest.mark.kernel
+
 PROCESS = {"args": ["/bin/true"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
 
 

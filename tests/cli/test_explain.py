@@ -49,6 +49,7 @@ def test_every_property_can_be_explained(pyrunc):
         assert explain.about_code(explain.code_of(row["code"]))["code"] == row["code"]
 
 
+@pytest.mark.kernel
 def test_the_planned_value_of_a_bundle(pyrunc, make_bundle):
     bundle = make_bundle({"/linux/resources/pids/limit": 77, "/process/env": ["SECRET=hush", "PATH=/bin"]})
     found = explained(pyrunc, "pids.limit", bundle)
@@ -59,6 +60,7 @@ def test_the_planned_value_of_a_bundle(pyrunc, make_bundle):
     assert "SECRET=…" in text.partition("planned")[2]
 
 
+@pytest.mark.kernel
 def test_a_refused_property_ends_with_1(pyrunc, make_bundle):
     bundle = make_bundle({"/mounts/1/options": ["idmap"]})
     found = explained(pyrunc, "/mounts/1/options", bundle, code=1)

@@ -9,6 +9,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.kernel
+
 FIRST, README = harness.ROOT / "docs/first-bundle.md", harness.ROOT / "README.md"
 
 

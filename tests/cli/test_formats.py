@@ -66,6 +66,7 @@ def out(pyrunc, *words, codes=(0,), env=None):
     return json.loads(result.out)
 
 
+@pytest.mark.kernel
 def test_without_a_container(pyrunc, make_bundle):
     bundle = make_bundle({"/hostname": "h", "/linux/resources/pids/limit": 3, "/linux/seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}})
     bad = make_bundle({"/process/cwd": "relative", "/mounts/0/options": ["ro", "nonsense"]})

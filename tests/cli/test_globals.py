@@ -86,6 +86,7 @@ def test_error_in_json_on_stderr(runtime):
     assert TIME.fullmatch(record["time"])
 
 
+@pytest.mark.kernel
 def test_success_is_silent(runtime, waiting, tmp_path):
     """go-runc reads stdout and stderr together for `state` and `ps`, and so does cri-o for `features`: a warning would break the JSON."""
     log = tmp_path / "log"
@@ -128,6 +129,7 @@ def test_log_record_cannot_be_forged(pyrunc, make_bundle, tmp_path):
     assert harness.first_error(log)[0]["msg"] == result.err.strip()
 
 
+@pytest.mark.kernel
 def test_log_record_has_the_position(pyrunc, make_bundle, tmp_path):
     log = tmp_path / "log"
     bundle = make_bundle({"/process/cwd": "relative"})
@@ -137,6 +139,7 @@ def test_log_record_has_the_position(pyrunc, make_bundle, tmp_path):
     assert (record["kind"], record["code"]) == ("refused", "PYR-2220")
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("format", ["text", "json"])
 def test_debug_goes_to_the_log(runtime, bundle, tmp_path, format):
     log = tmp_path / "log"
@@ -149,6 +152,7 @@ def test_debug_goes_to_the_log(runtime, bundle, tmp_path, format):
 # ---- --root
 
 
+@pytest.mark.kernel
 def test_root_is_made_private(runtime, waiting, tmp_path):
     root = tmp_path / "deep" / "root"
     runtime.root = str(root)
@@ -156,6 +160,7 @@ def test_root_is_made_private(runtime, waiting, tmp_path):
     assert stat.S_IMODE(root.stat().st_mode) & 0o077 == 0 or stat.S_IMODE((root / id).stat().st_mode) & 0o022 == 0
 
 
+@pytest.mark.kernel
 def test_root_is_made_private_modes(pyrunc, waiting, tmp_path):
     """Directories are 0700 and files 0600, whatever the caller's umask is; no other user can open the start fifo."""
     pyrunc.root = str(tmp_path / "root")
@@ -165,6 +170,7 @@ def test_root_is_made_private_modes(pyrunc, waiting, tmp_path):
             assert os.lstat(os.path.join(top, name)).st_mode & 0o077 == 0, name
 
 
+@pytest.mark.kernel
 def test_relative_root(runtime, waiting, tmp_path):
     runtime.root = "state"
     id = runtime.create(waiting, cwd=tmp_path)
@@ -189,6 +195,7 @@ def test_list_of_a_missing_root(pyrunc, tmp_path, words):
     assert pyrunc.call("--root", given, "list", *words, raw=True).code == 0
 
 
+@pytest.mark.kernel
 def test_list_of_a_missing_default_root(pyrunc, tmp_path):
     """In a mount namespace with an empty /run, where nothing has been created."""
     script = "mount -t tmpfs tmpfs /run && exec %s list -q" % pyrunc.path
@@ -196,6 +203,7 @@ def test_list_of_a_missing_default_root(pyrunc, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.kernel
 def test_long_root(pyrunc, waiting, tmp_path):
     """The path of a unix socket is limited to 107 bytes; that of a state root is not."""
     pyrunc.root = str(tmp_path / ("d" * 120) / ("e" * 120))
@@ -204,6 +212,7 @@ def test_long_root(pyrunc, waiting, tmp_path):
     pyrunc.delete(id)
 
 
+@pytest.mark.kernel
 def test_default_root(pyrunc, waiting, tmp_path):
     """/run/pyrunc for root; XDG_RUNTIME_DIR only counts for other users, and an empty value counts as unset (podman sends that)."""
     for env in ({"XDG_RUNTIME_DIR": ""}, {"XDG_RUNTIME_DIR": str(tmp_path)}, {}):
@@ -215,6 +224,7 @@ def test_default_root(pyrunc, waiting, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.kernel
 def test_root_that_others_may_write(pyrunc, waiting, tmp_path):
     root = tmp_path / "open"
     root.mkdir()
@@ -247,6 +257,7 @@ def test_log_levels(pyrunc, level):
     assert level != "nonsense" or result.said.endswith("invalid log-level: nonsense; use error, warning or debug"), result
 
 
+@pytest.mark.kernel
 def test_cgroup_manager_disabled(pyrunc, waiting):
     """podman's `--cgroups=disabled`: no cgroup is created."""
     id = pyrunc.new_id()

@@ -11,6 +11,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.kernel
+
 BIG = "x" * 200000  # more than an argument or variable of a program may have, and more than fits into a pipe
 
 

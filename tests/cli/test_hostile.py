@@ -33,6 +33,7 @@ def refused(runtime, bundle, pointer, *words, command="create", limit=4096):
     return result.err
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("name, changes, pointer", hostile.REFUSED, ids=[row[0] for row in hostile.REFUSED])
 def test_refused(pyrunc, make_bundle, name, changes, pointer):
     changes = {k: v for k, v in changes.items()}
@@ -52,6 +53,7 @@ def drop_absent(changes):
     return {k: v if v is harness.ABSENT else clean(v) for k, v in changes.items()}
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("name, changes", hostile.ACCEPTED, ids=[row[0] for row in hostile.ACCEPTED])
 def test_accepted(pyrunc, make_bundle, name, changes, no_leaks):
     result = pyrunc.run(make_bundle(changes))
@@ -100,12 +102,14 @@ def test_config_that_is_not_a_file(pyrunc, make_bundle, kind):
         sock.close()
 
 
+@pytest.mark.kernel
 def test_large_config_that_is_allowed(pyrunc, make_bundle):
     """Just below the limit of 16 MiB."""
     result = pyrunc.run(make_bundle({"/annotations": {"a": "x" * 15_000_000}}))
     assert (result.code, result.err) == (0, "")
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("target", ["/tmp", "file", "dangling", "host"])
 @pytest.mark.parametrize("place", ["proc", "sys"])
 def test_proc_and_sys_must_be_directories(pyrunc, make_bundle, place, target, tmp_path):
@@ -155,6 +159,7 @@ def test_rootfs_of_links(pyrunc, make_bundle, tmp_path):
         assert harness.snapshot(tmp_path) == before, links
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("shape", ["link", "file", "fifo", "zero", "missing"])
 def test_dev_null_of_the_image_is_not_trusted(pyrunc, make_bundle, shape):
     """CVE-2025-31133: without a mount on /dev, /dev/null comes from the image. A masked file never shows its contents."""
@@ -213,11 +218,13 @@ def test_program_that_is_the_runtime(pyrunc, make_bundle, program):
     assert hashlib.sha256(open(real, "rb").read()).digest() == before
 
 
+@pytest.mark.kernel
 def test_long_values_are_cut(pyrunc, make_bundle):
     sentence = refused(pyrunc, make_bundle({"/hostname": "h" * 100_000}), "/hostname")
     assert len(sentence) < 1000
 
 
+@pytest.mark.kernel
 def test_output_of_a_hook_is_cut(pyrunc, make_bundle):
     """A hook that fails after writing fifty megabytes does not cause a line of that length."""
     script = "yes error | head -c 50000000 >&2; exit 3"
@@ -238,6 +245,7 @@ def test_bad_pid_files(pyrunc, make_bundle, value, tmp_path):
     refused(pyrunc, make_bundle(), "", "--pid-file", path)
 
 
+@pytest.mark.kernel
 def test_validate_gives_all_errors_at_once(pyrunc, make_bundle):
     bundle = make_bundle({"/process/cwd": "relative", "/hostname": "h" * 65, "/linux/maskedPaths": ["x"]})
     result = pyrunc.call("validate", "--bundle", bundle)
@@ -259,6 +267,7 @@ def test_examples_of_the_specification(pyrunc, word):
 UNSEEN = "\x9b31m \u202egnp\u2066 \u200b\ufeff \x7f \u2028"
 
 
+@pytest.mark.kernel
 def test_no_control_characters_reach_a_terminal(pyrunc, make_bundle, tmp_path):
     """C1 controls, direction overrides and zero-width characters in annotations, values and the path of the bundle. Visible characters stay."""
     bundle = make_bundle({"/annotations": {"org.example.a": "日本" + UNSEEN}, "/hostname": "h"}, args=harness.WAIT_FOR_TERM)

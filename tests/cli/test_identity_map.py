@@ -2,7 +2,11 @@
 
 import subprocess
 
+import pytest
+
 import harness
+
+pytestmark = pytest.mark.kernel
 
 
 def in_such_a_namespace(*words):

@@ -17,6 +17,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.kernel
+
 # Modules that the interpreter loads by itself with -I -S, and modules that cost next to nothing: built in, or frozen and small. Annotations
 # need __future__, a dozen lines, in the plain launcher; the compiled one has no annotations.
 FREE = set(

@@ -147,6 +147,7 @@ def test_podman_keeps_manual_changes(install):
     assert not file.exists() and "# a note" in (file.parent / others(file)[0]).read_text()
 
 
+@pytest.mark.kernel
 def test_mode_owner_and_links_stay(install, tmp_path):
     real = tmp_path / "real.json"
     real.write_text("{}")
@@ -198,6 +199,7 @@ def test_podman_with_a_broken_main_file(install, tmp_path):
     assert not file.exists() and "containers.conf: not TOML" in result.err
 
 
+@pytest.mark.kernel
 def test_no_file_is_written_when_one_is_refused(pyrunc, scratch):
     """Both engines are checked before the first file is written: an ordinary user may not write Docker's file."""
     home = scratch / "home-of-4321"
@@ -236,6 +238,7 @@ def test_wrong_use(pyrunc, words, said):
     assert result.code == 1 and said in result.err and result.out.count("\n+") == 0
 
 
+@pytest.mark.kernel
 def test_no_space(pyrunc, tmp_path):
     """The disk is full: the error says so, and the old file is intact."""
     place = tmp_path / "small"

@@ -85,6 +85,7 @@ def whole_life(runtime, bundle, **kw):
     runtime.ok("delete", id, **kw)
 
 
+@pytest.mark.kernel
 def test_hostile_directory(pyrunc, waiting, trap):
     whole_life(pyrunc, waiting, cwd=trap)
     assert trap_touched(trap) == ""
@@ -105,6 +106,7 @@ def test_hostile_variable(pyrunc, trap, name):
     assert trap_touched(trap) == ""
 
 
+@pytest.mark.kernel
 def test_hostile_environment(pyrunc, waiting, trap):
     """All of them at once during the whole life of a container, including helper processes (for a filter that must be compiled)."""
     env = {name: value.format(trap=trap) for name, value in HOSTILE_ENVIRONMENT.items()}
@@ -130,10 +132,12 @@ def test_hostile_environment_and_a_refusal(pyrunc, make_bundle, trap):
     assert trap_touched(trap) == ""
 
 
+@pytest.mark.kernel
 def test_empty_environment(pyrunc, waiting):
     whole_life(pyrunc, waiting, env={})
 
 
+@pytest.mark.kernel
 def test_bundle_full_of_modules(pyrunc, waiting, trap):
     """containerd calls the runtime with the bundle as working directory, and the root comes from the image."""
     for name in NAMES:
@@ -143,6 +147,7 @@ def test_bundle_full_of_modules(pyrunc, waiting, trap):
     assert trap_touched(trap) == ""
 
 
+@pytest.mark.kernel
 def test_root_with_its_own_python(pyrunc, make_bundle, tmp_path):
     """An image with such modules where the interpreter would look after pivot_root: none of them is read, neither on success nor on failure."""
     for args in (["/bin/true"], ["nosuch"]):
@@ -157,6 +162,7 @@ def test_root_with_its_own_python(pyrunc, make_bundle, tmp_path):
         assert not marker.exists()
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("umask", [0, 0o777])
 def test_umask_of_the_caller(pyrunc, make_bundle, umask):
     """It affects neither files of the runtime nor the program."""

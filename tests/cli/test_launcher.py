@@ -110,6 +110,7 @@ def test_the_environment_changes_nothing(launcher, tmp_path, env):
     assert not (tmp_path / "mark").exists()
 
 
+@pytest.mark.kernel
 def test_it_works_through_any_path(launcher, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one/first").symlink_to(launcher)
@@ -247,6 +248,7 @@ def test_the_library_does_not_query_the_processor(without_libraries, tmp_path):
     assert table == bytes(64)
 
 
+@pytest.mark.kernel
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="on this processor the C library starts first")
 @pytest.mark.parametrize("name", ["absolute", "in PATH"])
 def test_the_first_start_needs_no_library(without_libraries, tmp_path, name):
@@ -264,6 +266,7 @@ def test_the_first_start_needs_no_library(without_libraries, tmp_path, name):
     assert ours.count("execveat(") == 1 and "brk(" not in ours.partition("execveat(")[0] and ours.count("arch_prctl(") == 1
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("length", [4000, 4090, 5000])
 def test_names_of_any_length(static, tmp_path, length):
     """Paths that fill a page, and longer ones, do not break the code that runs before the sealing."""
@@ -291,6 +294,7 @@ def linking(static):
     return module
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("by", [[], ["/usr/bin/unshare", "--pid", "--fork"]], ids=["", "another pid"])
 def test_writing_it_again_gives_the_same_file(static, linking, by):
     """Also if the pid of the process that writes it has a single digit."""

@@ -11,6 +11,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.kernel
+
 SECTION = "=====%s"
 QUESTIONS = {
     "status": "cat /proc/self/status",

@@ -9,6 +9,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.kernel
+
 LIVES = 200
 AT_ONCE = 4
 

@@ -10,6 +10,8 @@ import pytest
 import harness
 from cli_tools import mapped
 
+pytestmark = pytest.mark.kernel
+
 if TYPE_CHECKING:
     from harness import Json, MakeBundle, Runtime
 

@@ -17,6 +17,7 @@ def test_global_option_forms(runtime):
         assert (result.code, result.out, result.err) == (0, "", ""), result
 
 
+@pytest.mark.kernel
 def test_command_option_forms(runtime, bundle):
     for words in (["--bundle", bundle], ["--bundle=" + str(bundle)], ["-b", bundle], ["-b=" + str(bundle)], ["-bundle", bundle]):
         id = runtime.new_id()
@@ -24,6 +25,7 @@ def test_command_option_forms(runtime, bundle):
         runtime.ok("delete", "--force", id)
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("value, wanted", [("true", 0), ("1", 0), ("t", 0), ("false", 1), ("0", 1), ("f", 1)])
 def test_boolean_with_value(runtime, waiting, value, wanted):
     """Go's flags accept a value after `=` for a boolean. `--force=false` means no force: a running container is not deleted."""
@@ -31,6 +33,7 @@ def test_boolean_with_value(runtime, waiting, value, wanted):
     assert runtime.call("delete", "--force=" + value, id).code == wanted
 
 
+@pytest.mark.kernel
 def test_boolean_with_bad_value(runtime, waiting):
     id = runtime.create(waiting)
     assert runtime.call("delete", "--force=perhaps", id).code == 1
@@ -43,6 +46,7 @@ def test_global_booleans_with_value(runtime):
         runtime.ok("list", "-q", globals=arguments)
 
 
+@pytest.mark.kernel
 def test_options_after_the_id(runtime, waiting):
     """runc reorders them for most commands, so `runc delete ID --force` works."""
     id = runtime.started(waiting)
@@ -52,6 +56,7 @@ def test_options_after_the_id(runtime, waiting):
     runtime.ok("delete", id, "-f")
 
 
+@pytest.mark.kernel
 def test_exec_keeps_options_of_the_program(runtime, waiting):
     """For exec, the first argument that is not an option ends the options: `exec ID ls -l` passes -l to ls."""
     id = runtime.started(waiting)
@@ -190,6 +195,7 @@ def test_suggestions_for_values(pyrunc, argv, meant):
     assert result.code == 1 and meant in result.said, result
 
 
+@pytest.mark.kernel
 def test_global_options_may_follow_the_command(pyrunc, waiting, tmp_path):
     """If the command has no option of that name: `--debug`, `--root`. But `--help` and `--version` are about the command."""
     id = pyrunc.create(waiting)

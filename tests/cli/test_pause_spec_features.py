@@ -17,6 +17,7 @@ def live(runtime, waiting):
     return id
 
 
+@pytest.mark.kernel
 def test_pause_and_resume(runtime, live, no_leaks):
     result = runtime.ok("pause", live)
     assert (result.out, result.err) == ("", "")
@@ -27,12 +28,14 @@ def test_pause_and_resume(runtime, live, no_leaks):
     runtime.ok("delete", "--force", live)
 
 
+@pytest.mark.kernel
 def test_resume_of_the_running(runtime, live):
     result = runtime.call("resume", live)
     assert result.code == (0 if runtime.name == "crun" else 1)
     assert "container not paused" in result.err or runtime.name == "crun"
 
 
+@pytest.mark.kernel
 def test_pause_of_the_stopped(runtime, live):
     runtime.stopped(live)
     result = runtime.call("pause", live)
@@ -47,6 +50,7 @@ def test_pause_of_the_unknown(runtime):
         assert result.code == 1 and "container does not exist" in result.err
 
 
+@pytest.mark.kernel
 def test_kill_of_the_paused(runtime, live):
     """SIGKILL works: the cgroup is thawed after the signal. crun leaves the process frozen on version 1."""
     if runtime.name == "crun":
@@ -57,6 +61,7 @@ def test_kill_of_the_paused(runtime, live):
     runtime.ok("delete", live)
 
 
+@pytest.mark.kernel
 def test_delete_of_the_paused(runtime, live, no_leaks):
     runtime.ok("pause", live)
     result = runtime.call("delete", live)
@@ -65,6 +70,7 @@ def test_delete_of_the_paused(runtime, live, no_leaks):
     runtime.ok("delete", "--force", live)
 
 
+@pytest.mark.kernel
 def test_start_of_the_paused(pyrunc, waiting):
     id = pyrunc.create(waiting)
     if pyrunc.call("pause", id).code:
@@ -118,6 +124,7 @@ def test_spec_uses_tabs(runtime, tmp_path):
     assert "\n\t" in (tmp_path / "config.json").read_text()
 
 
+@pytest.mark.kernel
 def test_spec_can_be_run(runtime, make_bundle, no_leaks):
     """The written config works: it runs with another program and without a terminal."""
     bundle = make_bundle()

@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
 import harness
+
+pytestmark = pytest.mark.kernel
 
 
 def planned(pyrunc, bundle, *words, code=0):

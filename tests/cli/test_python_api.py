@@ -111,6 +111,7 @@ def test_types(tmp_path):
     ], done
 
 
+@pytest.mark.kernel
 def test_the_examples_in_the_documentation_work(pyrunc, monkeypatch, scratch):
     """All examples in docs/python.md, with their directories below /tmp replaced by those of this session."""
     monkeypatch.setenv("PYRUNC", pyrunc.path)
@@ -153,6 +154,7 @@ def test_a_temporary_bundle_is_removed():
 # ---- life
 
 
+@pytest.mark.kernel
 def test_life(rt, waiting, new_id, no_leaks):
     with rt.create(waiting, new_id(), capture=True) as container:
         assert container.status() == "created" and container.pid() > 0
@@ -173,6 +175,7 @@ def test_life(rt, waiting, new_id, no_leaks):
         rt.container(container.id)
 
 
+@pytest.mark.kernel
 def test_streams(rt, make_bundle, new_id, tmp_path):
     bundle = make_bundle(args=["/bin/sh", "-c", "cat; echo problem >&2; cat <&3; exit 5"])
     with open(tmp_path / "third", "w+") as third, open(tmp_path / "out", "w+b") as out:
@@ -189,6 +192,7 @@ def test_streams(rt, make_bundle, new_id, tmp_path):
     assert (done.status, done.stderr, done.stdout) == (5, b"problem\n", b"in" * 100_000)
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("is_started, expected", [(True, (7, None)), (False, (137, 9))])
 def test_status_of_a_container_that_ended_long_ago(rt, make_bundle, new_id, is_started, expected):
     """Nobody waited for it; the helper, its parent, has collected the status."""
@@ -202,6 +206,7 @@ def test_status_of_a_container_that_ended_long_ago(rt, make_bundle, new_id, is_s
         assert (found.status, found.signal) == expected
 
 
+@pytest.mark.kernel
 def test_exec(rt, waiting, new_id):
     with rt.create(waiting, new_id()).start() as container:
         done = container.exec(
@@ -218,6 +223,7 @@ def test_exec(rt, waiting, new_id):
 # ---- failures
 
 
+@pytest.mark.kernel
 def test_failures_have_their_types(rt, waiting, new_id, make_bundle):
     with rt.create(waiting, new_id()) as container:
         with pytest.raises(api.AlreadyExistsError):
@@ -254,6 +260,7 @@ def test_no_such_runtime(tmp_path, monkeypatch):
             rt.validate("/")
 
 
+@pytest.mark.kernel
 def test_unusual_arguments(rt, waiting, new_id):
     """None of them breaks the helper process or gets lost on the way."""
     with rt.create(waiting, new_id()).start() as container:
@@ -276,6 +283,7 @@ def test_a_log_that_is_garbage(tmp_path):
         rt.features()
 
 
+@pytest.mark.kernel
 def test_it_takes_too_long(rt, waiting, new_id, make_bundle, no_leaks):
     stubborn = make_bundle(args=["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1000; done"])
     with pytest.raises(api.TimeoutExpired):
@@ -294,6 +302,7 @@ def test_it_takes_too_long(rt, waiting, new_id, make_bundle, no_leaks):
                 watched.wait()
 
 
+@pytest.mark.kernel
 def test_a_create_that_hangs_is_undone(pyrunc, make_bundle, no_leaks):
     """A hook does not end: after the caller's timeout it is killed, and nothing is left."""
     bundle = make_bundle({"/hooks": {"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"]}]}})
@@ -310,6 +319,7 @@ def test_no_containers_before_the_root_is_made(pyrunc):
         rt.containers()
 
 
+@pytest.mark.kernel
 def test_the_helper_is_killed(rt, waiting, new_id):
     """Running containers continue; the next call starts another helper."""
     with rt.create(waiting, new_id()).start() as container:
@@ -327,6 +337,7 @@ def test_the_helper_is_killed(rt, waiting, new_id):
 # ---- threads
 
 
+@pytest.mark.kernel
 @pytest.mark.slow
 def test_threads(rt, make_bundle, pyrunc, no_leaks):
     """Eight threads share a Runtime: each creates its own containers, and files of the other threads never leak into them."""
@@ -358,6 +369,7 @@ def test_threads(rt, make_bundle, pyrunc, no_leaks):
     assert found == {n: [(n, b"%d\n5\nthread %d\n" % (n, n))] * 3 for n in range(8)}
 
 
+@pytest.mark.kernel
 @pytest.mark.slow
 def test_a_program_that_ends_without_closing(pyrunc, waiting, token):
     """The helper ends with the program, however that ends; its containers stay."""
@@ -381,6 +393,7 @@ def test_a_program_that_ends_without_closing(pyrunc, waiting, token):
     assert pyrunc.status(id) == "running"
 
 
+@pytest.mark.kernel
 def test_without_root(pyrunc, scratch):
     """Bundle.busybox() checks the current user and creates a rootless config."""
     root = scratch / "rootless-api"
@@ -423,6 +436,7 @@ def test_a_failure(pyrunc_container):
 """
 
 
+@pytest.mark.kernel
 def test_the_plugin(pyrunc, tmp_path):
     (tmp_path / "test_it.py").write_text(PLUGIN_TESTS)
     argv = [PYTHON, "-m", "pytest", "-q", "-p", "pyrunc.api.testing", "-p", "no:cacheprovider", "--pyrunc-runtime", pyrunc.path]
@@ -473,6 +487,7 @@ def test_the_plugin_is_an_entry_point():
 # ---- mounts, diff, stop, asyncio
 
 
+@pytest.mark.kernel
 def test_stop(rt, make_bundle, new_id):
     """The signal is enough for a program that handles it; another one is killed; one that has already ended returns its status."""
     polite = make_bundle(args=["/bin/sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"])
@@ -496,6 +511,7 @@ def _ready(container):
     raise AssertionError("nothing was written")
 
 
+@pytest.mark.kernel
 def test_mounts_and_diff(rt, waiting, new_id, tmp_path):
     (tmp_path / "file").write_text("x")
     with rt.create(waiting, new_id()).start() as container:
@@ -506,6 +522,7 @@ def test_mounts_and_diff(rt, waiting, new_id, tmp_path):
         assert [mount for mount in container.mounts() if mount.origin == "live"] == [] and container.diff() == []
 
 
+@pytest.mark.kernel
 def test_asyncio(pyrunc, make_bundle, new_id, no_leaks):
     """Output while it runs, events, a cancelled wait, and several containers at once."""
     import asyncio
@@ -544,6 +561,7 @@ def test_asyncio(pyrunc, make_bundle, new_id, no_leaks):
     asyncio.run(asyncio.wait_for(main(), harness.WATCHDOG))
 
 
+@pytest.mark.kernel
 def test_two_streams_of_events(pyrunc, make_bundle, new_id, no_leaks):
     """Each of them ends separately and only releases its own resources."""
     import asyncio
@@ -563,6 +581,7 @@ def test_two_streams_of_events(pyrunc, make_bundle, new_id, no_leaks):
     asyncio.run(asyncio.wait_for(main(), harness.WATCHDOG))
 
 
+@pytest.mark.kernel
 def test_events(rt, make_bundle, new_id, no_leaks):
     """They end with the container; closing an iterator ends its command; for an unknown container they are an error."""
     with rt.create(make_bundle({}, args=harness.WAIT_FOR_TERM), new_id()).start() as container:

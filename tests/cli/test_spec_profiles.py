@@ -22,6 +22,7 @@ def test_without_a_profile_nothing_changes(pyrunc):
     assert document(pyrunc)["hostname"] == "pyrunc" and "seccomp" not in document(pyrunc)["linux"]
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("name", profiles.NAMES)
 def test_valid(pyrunc, name, scratch):
     bundle = scratch / ("profile-" + name)

@@ -9,6 +9,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.kernel
+
 
 def test_start_says_nothing(runtime, waiting, no_leaks):
     id = runtime.create(waiting)

@@ -6,6 +6,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.kernel
+
 
 def lines_at_a_terminal(runtime: harness.Runtime, columns: int, *words: object) -> list[str]:
     """The lines that a terminal of this width gets."""

@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+pytestmark = pytest.mark.kernel
+
 
 @pytest.fixture
 def file(tmp_path):

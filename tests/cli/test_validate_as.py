@@ -97,6 +97,7 @@ def test_command(pyrunc, make_bundle):
     assert "differs" not in pyrunc.call("validate", bundle).out
 
 
+@pytest.mark.kernel
 def test_a_difference_is_not_a_problem(pyrunc, make_bundle):
     result = pyrunc.call("validate", "--as", "runc", make_bundle({"/domainname": "d", **QUIET}))
     assert result.code == 0 and "runc: 1 difference\n" in result.out, result

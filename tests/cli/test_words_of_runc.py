@@ -8,6 +8,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.kernel
+
 if TYPE_CHECKING:
     from harness import MakeBundle, Runtime
 

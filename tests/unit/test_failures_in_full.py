@@ -100,6 +100,7 @@ def test_who_is_cloned_into_the_cgroup(monkeypatch, joined, given):
 # ---- devices
 
 
+@pytest.mark.kernel
 def test_a_device_that_cannot_be_lent_stays_with_nobody(tmp_path, monkeypatch):
     """The host makes a node for init in a user namespace; if its mount can't be changed, it is closed again."""
     trees = []

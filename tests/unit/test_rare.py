@@ -164,6 +164,7 @@ def test_one_more_capability(inheritable, grown):
     assert more["inheritable"] == inheritable and more["bounding"] == ["CAP_CHOWN", "CAP_KILL"] and sets["bounding"] == ["CAP_CHOWN"]
 
 
+@pytest.mark.kernel
 def test_a_node_that_only_the_host_side_can_make(tmp_path, monkeypatch):
     def asked(part, request):
         assert (part, request) == ("devices", {"path": "/dev/no/such/node"})

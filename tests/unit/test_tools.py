@@ -237,6 +237,7 @@ def test_engines_from_their_file(tmp_path):
     assert (found["ctr"]["a"]["all"]["median"], found["ctr"]["a"]["runtime"]["q1"]) == (40.0, 8.5)
 
 
+@pytest.mark.kernel
 def test_parallel_runs(tmp_path):
     """As many as it says are alive at once, and a failure has the words of the runtime."""
     log = tmp_path / "log"
