@@ -35,6 +35,10 @@ def packages(kinds):
     return [package for kind, package in rows if kind in kinds]
 
 
+# apt-cache madison: a row for each package in the lists
+FAKE_LISTS = """shift; for p in "$@"; do case $p in %s) ;; *) echo "$p | 1 | http://a/debian trixie/main amd64 Packages" ;; esac; done"""
+
+
 def test_package_list():
     assert len(set(packages(("demo", "test")))) == len(packages(("demo", "test"))) > 20
     assert "busybox-static" in packages(("demo",)) and "strace" in packages(("test",))
@@ -54,11 +58,45 @@ def test_setup_installs_what_is_missing(tmp_path, wanted, kinds):
     fake(tmp_path, "dpkg-query", 'case "$*" in *" gcc") echo installed ;; *) exit 1 ;; esac')
     fake(tmp_path, "id", "echo 0")
     fake(tmp_path, "apt-get", 'echo "$*" >> %s/log' % tmp_path)
+    fake(tmp_path, "apt-cache", FAKE_LISTS % "none")
     done = call(["sh", harness.ROOT / "tools/setup.sh", wanted], tmp_path)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1, done
     update, install = (tmp_path / "log").read_text().splitlines()
     assert update == "update -qq"
     assert [w for w in install.split() if not w.startswith("-")] == ["install", *[p for p in packages(kinds) if p != "gcc"]]
+
+
+def test_setup_where_the_suite_lacks_packages(tmp_path):
+    """What only tests need is left out and named. What the runtime needs is not left out: apt-get says that it does not exist."""
+    fake(tmp_path, "dpkg-query", "exit 1")
+    fake(tmp_path, "id", "echo 0")
+    fake(tmp_path, "apt-get", 'echo "$*" >> %s/log' % tmp_path)
+    fake(tmp_path, "apt-cache", FAKE_LISTS % "gcc | docker-buildx | docker-cli")
+    done = call(["sh", harness.ROOT / "tools/setup.sh", "test"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    wanted = [package for package in packages(("demo", "test")) if package not in ("docker-buildx", "docker-cli")]
+    last = "packages: not in this version of Debian: docker-cli docker-buildx; tests that need them are skipped"
+    assert done.stdout.splitlines() == ["packages: apt-get install " + " ".join(wanted), last]
+    assert [w for w in (tmp_path / "log").read_text().splitlines()[1].split() if not w.startswith("-")] == ["install", *wanted]
+
+
+def test_setup_with_only_packages_that_the_suite_lacks(tmp_path):
+    fake(tmp_path, "dpkg-query", 'case "$*" in *" docker-buildx") exit 1 ;; *) echo installed ;; esac')
+    fake(tmp_path, "id", "echo 0")
+    fake(tmp_path, "apt-get", 'case "$*" in *install*) exit 9 ;; esac')
+    fake(tmp_path, "apt-cache", FAKE_LISTS % "docker-buildx")
+    done = call(["sh", harness.ROOT / "tools/setup.sh", "test"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and "Debian: docker-buildx;" in done.stdout and "install" not in done.stdout
+
+
+def test_setup_with_empty_lists(tmp_path):
+    """Nothing is left out if apt knows no packages at all."""
+    fake(tmp_path, "dpkg-query", "exit 1")
+    fake(tmp_path, "id", "echo 0")
+    fake(tmp_path, "apt-get", 'case "$*" in *install*) echo "E: Unable to locate package" >&2; exit 100 ;; esac')
+    fake(tmp_path, "apt-cache", "exit 0")
+    done = call(["sh", harness.ROOT / "tools/setup.sh", "test"], tmp_path)
+    assert done.returncode == 1 and "Unable to locate" in done.stderr
 
 
 def test_setup_without_root(tmp_path):
