@@ -62,6 +62,23 @@ def test_status_is_there_before_the_parent_has_it(watch):
     assert found == status and os.waitstatus_to_exitcode(found) == 37
 
 
+def test_exits_while_a_watch_is_made(watch, monkeypatch):
+    """If somebody else listens, too, the kernel reports events from the moment the socket is bound: the filter is there by then."""
+    _another = watch(os.getpid())
+    attach = procevents.Watch._filter
+
+    def attach_later(self, pid):
+        Held(9).end()
+        attach(self, pid)
+
+    monkeypatch.setattr(procevents.Watch, "_filter", attach_later)
+    child = Held(37)
+    one = watch(child.pid)
+    found = one.status()
+    child.end()
+    assert found is None
+
+
 def test_signal(watch):
     child = Held(0)
     one = watch(child.pid)

@@ -30,8 +30,8 @@ class Watch:
     def __init__(self, pid: int) -> None:
         self.sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK, NETLINK_CONNECTOR)
         try:
+            self._filter(pid)  # before bind: while others listen, the kernel sends events to every bound socket at once
             self.sock.bind((0, CN_IDX_PROC))
-            self._filter(pid)
             body = pack("=IIIIHHI", CN_IDX_PROC, CN_VAL_PROC, 0, 0, 4, 0, PROC_CN_MCAST_LISTEN)
             self.sock.send(pack("=IHHII", 16 + len(body), NLMSG_DONE, 0, 0, 0) + body)
         except OSError:
