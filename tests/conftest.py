@@ -189,6 +189,15 @@ def cgroup(token: str) -> Iterator[str]:
     harness.sweep(token)
 
 
+@pytest.fixture(scope="session")
+def criu() -> None:
+    """Skips where criu is not installed, or cannot even dump a sleeping process without any runtime."""
+    with harness.alone_on_the_host("criu"):
+        problem = harness.problem_of_criu()
+    if problem:
+        pytest.skip(problem)
+
+
 @pytest.fixture
 def runtime(runtime_path: str, scratch: pathlib.Path, token: str, cgroup: str) -> Iterator[harness.Runtime]:
     """The runtime under test with an empty state root. Containers that the test leaves behind are removed after it."""

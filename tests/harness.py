@@ -636,6 +636,27 @@ def alone_on_the_host(what: str) -> Iterator[None]:
         yield
 
 
+def problem_of_criu() -> str:
+    """Why criu is of no use here, or "". It contains what it knows of kernels, of the layout of their vDSO for example: an older criu gives up
+    on a newer kernel before it looks at any process."""
+    criu = shutil.which("criu", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    if criu is None:
+        return "not installed: criu"
+    null = subprocess.DEVNULL
+    with (
+        tempfile.TemporaryDirectory() as images,
+        subprocess.Popen(["sleep", "1000"], stdin=null, stdout=null, stderr=null, start_new_session=True) as asleep,
+    ):
+        try:
+            # without the cgroups, or it would mount hierarchies and leave them
+            words = ["dump", "--no-default-config", "--tree", str(asleep.pid), "--images-dir", images, "--manage-cgroups=ignore"]
+            done = subprocess.run([criu, *words], stdin=null, capture_output=True, text=True, timeout=WATCHDOG)
+        finally:
+            asleep.kill()
+    errors = [line.partition("): ")[2] for line in done.stderr.splitlines() if line.startswith("Error (")]
+    return "criu cannot dump a sleeping process on this kernel: %s" % "; ".join(errors) if done.returncode else ""
+
+
 def drop_stray_hierarchies() -> None:
     """criu mounts version 1 hierarchies that the host has not mounted (net_cls, perf_event, …), creates cgroups in them and leaves them behind.
     The hierarchies are then listed in /proc/PID/cgroup without a mount point. This removes the cgroups that this run or a dead one has left in

@@ -9,7 +9,7 @@ from callers import REFERENCE
 from cri_tools import pod, started
 from sandbox import BASE, wait_until
 
-pytestmark = [pytest.mark.needs_checkpoint, pytest.mark.skipif(not os.path.exists("/usr/sbin/criu"), reason="not installed: criu")]
+pytestmark = [pytest.mark.needs_checkpoint, pytest.mark.usefixtures("criu")]
 COUNT = ("sh", "-c", "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.05; done")
 # A reader never sees an empty file.
 COUNT_IN_FILE = ("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/new; mv /dev/shm/new /dev/shm/n; sleep 0.05; done")

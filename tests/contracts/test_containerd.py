@@ -1,7 +1,6 @@
 """containerd through ctr: its shim calls the runtime, reads its JSON log, and keeps the container's process as its child."""
 
 import contextlib
-import os
 import signal
 
 import pytest
@@ -244,8 +243,6 @@ def test_kill_while_paused(containerd):
 
 
 @pytest.mark.needs_checkpoint
-def test_checkpoint_and_restore(containerd):
-    if not os.path.exists("/usr/sbin/criu"):
-        pytest.skip("not installed: criu")
+def test_checkpoint_and_restore(criu, containerd):
     with running(containerd, "dump"):
         containerd.ctr("tasks", "checkpoint", f"--image-path={BASE}/dump", f"--work-path={BASE}/dump-work", "dump").ok()

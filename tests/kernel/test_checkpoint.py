@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(not CRIU,
 
 
 @pytest.fixture
-def counter(runtime, make_bundle):
+def counter(criu, runtime, make_bundle):
     def make(changes=None, **kw):
         return Counter(runtime, make_bundle, changes, **kw)
 
@@ -195,7 +195,7 @@ def listener(scratch):
     made.close()
 
 
-def test_terminal(runtime, make_bundle, listener, no_leaks):
+def test_terminal(criu, runtime, make_bundle, listener, no_leaks):
     """The master is sent to the console socket again, and it belongs to the restored terminal."""
     script = "while read word; do n=$((n+1)); echo got $n $word; done"
     made = make_bundle({"/process/terminal": True}, args=["/bin/sh", "-c", script])
@@ -215,7 +215,7 @@ def test_terminal(runtime, make_bundle, listener, no_leaks):
     runtime.delete(id, "--force")
 
 
-def test_terminal_in_the_foreground(runtime, make_bundle, listener, no_leaks):
+def test_terminal_in_the_foreground(criu, runtime, make_bundle, listener, no_leaks):
     """Without --detach, restore relays its own terminal to the container's."""
     script = "while read word; do n=$((n+1)); echo got $n $word; done; exit 3"
     made = make_bundle({"/process/terminal": True}, args=["/bin/sh", "-c", script])

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(not CRIU,
 
 
 @pytest.fixture
-def counter(runtime, make_bundle):
+def counter(criu, runtime, make_bundle):
     def make(changes=None, **kw):
         return Counter(runtime, make_bundle, changes, **kw)
 

@@ -19,7 +19,7 @@ PROGRAMS = ["/usr/local/sbin/criu", "/usr/local/bin/criu", "/usr/sbin/criu", "/u
 
 
 @pytest.fixture
-def counter(runtime, make_bundle):
+def counter(criu, runtime, make_bundle):
     def make(changes=None, **kw):
         return Counter(runtime, make_bundle, changes, **kw)
 

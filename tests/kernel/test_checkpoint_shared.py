@@ -27,7 +27,7 @@ def shared(runtime):
 
 
 @pytest.fixture
-def counter(runtime, make_bundle, shared):
+def counter(criu, runtime, make_bundle, shared):
     """counter(changes, names, options) -> Counter. Its container has each of `names`, below a directory of the host, as /given/N."""
 
     def make(changes, names, options):

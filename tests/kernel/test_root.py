@@ -282,9 +282,10 @@ def test_a_joined_mount_namespace_is_not_pivoted(world):
 
 def test_the_hosts_root_as_root(world):
     """podman --rootfs /: / is mounted on itself. /dev is a mount of the host that is included, so nothing in it is changed."""
+    top = [line.split()[3] for line in open("/proc/self/mountinfo") if line.split()[4] == "/"][-1]  # not / in a chroot
     before = {name: os.lstat("/dev/" + name).st_mtime_ns for name in ("null", "ptmx")}
     seen = world.go(
         {"root": {"path": "/"}, "mounts": [PROC]}, lambda see: [see.mount("/")["root"], os.path.isdir("/usr"), see.node("/dev/ptmx")[0]]
     )
-    assert seen[0] == "/" and seen[1] and seen[2] == "c"
+    assert seen[0] == top and seen[1] and seen[2] == "c"
     assert before == {name: os.lstat("/dev/" + name).st_mtime_ns for name in ("null", "ptmx")}
