@@ -18,6 +18,7 @@ F_SEAL_WRITE = 0x8
 
 # statx(2)
 STATX_BASIC_STATS = 0x7FF
+STATX_MNT_ID = 0x1000
 
 # statfs(2): f_type
 TMPFS_MAGIC = 0x1021994

@@ -49,6 +49,7 @@ EXTENSION = (
     "procfs",
     "json",
     "schema",
+    "calls",
 )
 HARDENING = "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3".split()
 OF_A_MACHINE = {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}

@@ -271,6 +271,7 @@ class CallError(OSError):
     option: int | None = None  # index of the mount option that was refused
     log: tuple[str, ...] = ()  # messages from the kernel: lines from the file system (fsopen(2)), text from the verifier (bpf(2))
     value: str | None = None  # the value for a control file
+    at: int | None = None  # from calls(): index of the operation that failed
     op: int | None = None  # from spawn(): index in _syscalls.OPS of the operation that failed in the child
     detail: int | None = None  # from spawn(): one of DETAIL_* in ops.h
 

@@ -92,8 +92,10 @@ def test_a_file_system_by_descriptors(tmp_path):
         _syscalls.move_mount(fd, "", constants.AT_FDCWD, str(tmp_path), constants.MOVE_MOUNT_F_EMPTY_PATH)
         answer = [os.get_inheritable(fd), os.get_inheritable(context), _syscalls.fstatfs(fd)]
         (tmp_path / "file").write_text("x" * 100)
-        root = _syscalls.statx(constants.AT_FDCWD, str(tmp_path), 0, kernel_constants.STATX_BASIC_STATS | constants.STATX_MNT_ID)
-        file = _syscalls.statx(constants.AT_FDCWD, str(tmp_path / "file"), 0, kernel_constants.STATX_BASIC_STATS | constants.STATX_MNT_ID)
+        root = _syscalls.statx(constants.AT_FDCWD, str(tmp_path), 0, kernel_constants.STATX_BASIC_STATS | kernel_constants.STATX_MNT_ID)
+        file = _syscalls.statx(
+            constants.AT_FDCWD, str(tmp_path / "file"), 0, kernel_constants.STATX_BASIC_STATS | kernel_constants.STATX_MNT_ID
+        )
         copy = _syscalls.open_tree(constants.AT_FDCWD, str(tmp_path), constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC)
         _syscalls.mount_setattr(copy, "", constants.AT_EMPTY_PATH, constants.MOUNT_ATTR_RDONLY, 0, 0, -1)
         answer += [_syscalls.fstatfs(copy)[1] & constants.ST_RDONLY, _syscalls.statfs(str(tmp_path))[1] & constants.ST_RDONLY]

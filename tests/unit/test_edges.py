@@ -199,7 +199,7 @@ def test_a_directory_that_is_removed_again_and_again(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "_make", lambda *words: made.append(words[1]))
     root_fd = os.open(tmp_path, os.O_PATH)
     with pytest.raises(FileNotFoundError):
-        paths.make_missing_dir(root_fd, "/gone", 0o755)
+        paths.make_missing_dir(root_fd, "/gone/below", 0o755)
     os.close(root_fd)
     assert made == ["gone"] * paths.RETRIES
 

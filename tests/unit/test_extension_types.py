@@ -20,6 +20,7 @@ SOURCES = (
     "procfs.c",
     "json.c",
     "schema.c",
+    "calls.c",
 )  # the tables that syscalls.c joins
 TYPES = {
     "i": "int",

@@ -315,6 +315,7 @@ GOES_ON = {
     ("ns.py", "_join_all"): "what can't be joined yet is joined after the user namespace",
     ("paths.py", "_walk"): "what is missing is made",
     ("paths.py", "resolve"): "something was renamed while the kernel walked (EAGAIN)",
+    ("paths.py", "verify"): "the same",
     ("pidfd.py", "has_open"): "a descriptor was closed meanwhile; the next one is looked at",
 }  # fmt: skip
 

@@ -16,8 +16,9 @@ from pyrunc.linux import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from pyrunc.linux._syscalls import Call
     from pyrunc.linux.proc import Proc
 
 # Flags of mount(2) that belong to the file system, and their names for fsconfig(2).
@@ -65,31 +66,42 @@ def propagate(fd: int, flag: int) -> None:
     setattr(fd, 0, 0, bool(flag & c.MS_REC), flag & ~c.MS_REC)
 
 
-def new(fstype: str, source: str | None, flags: int, attributes: int, words: Iterable[str] = (), pid_ns: int = -1) -> int:
+def new(fstype: str, source: str | None, flags: int, attributes: int, words: Sequence[str] = (), pid_ns: int = -1) -> int:
     """-> fd of a new detached mount. `flags`: MS_* for the file system; `attributes`: MOUNT_ATTR_* of the mount; `words`: its options, in
     order; `pid_ns`: descriptor of the pid namespace that a procfs shows, or -1 for the caller's. The CallError has `log` and `option`, the index in
     `words` of the refused one (None if it was something else)."""
     context = _syscalls.fsopen(fstype, c.FSOPEN_CLOEXEC) if pid_ns < 0 else procfs_of(pid_ns)
-    at = None
+    calls: list[Call] = []
     try:
         if source:
-            _syscalls.fsconfig(context, c.FSCONFIG_SET_STRING, "source", source, 0)
+            calls.append(("FSCONFIG", context, c.FSCONFIG_SET_STRING, "source", source, 0))
         if flags:
             for bit, name in SUPERBLOCK:
                 if flags & bit:
-                    _syscalls.fsconfig(context, c.FSCONFIG_SET_FLAG, name, None, 0)
-        for at, word in enumerate(words):  # noqa: B007
+                    calls.append(("FSCONFIG", context, c.FSCONFIG_SET_FLAG, name, None, 0))
+        first = len(calls)
+        for word in words:
             for key, value in _settings(fstype, word):
-                _set(context, key, value)
-        at = None
-        _syscalls.fsconfig(context, c.FSCONFIG_CMD_CREATE, None, None, 0)
-        return _syscalls.fsmount(context, c.FSMOUNT_CLOEXEC, attributes)
+                calls.append(("FSCONFIG", context, c.FSCONFIG_SET_FLAG if value is None else c.FSCONFIG_SET_STRING, key, value, 0))
+        calls.append(("FSCONFIG", context, c.FSCONFIG_CMD_CREATE, None, None, 0))
+        calls.append(("FSMOUNT", context, c.FSMOUNT_CLOEXEC, attributes))
+        return _syscalls.calls(calls, fs.FIRST)
     except CallError as e:
-        e.option = at
+        e.option = _word_of((e.at or 0) - first, fstype, words)
         e.log = _log(context)
         raise
     finally:
         posix.close(context)
+
+
+def _word_of(position: int, fstype: str, words: Sequence[str]) -> int | None:
+    """The index of the word that has the option at this position; None for what is not an option."""
+    if position >= 0:
+        for index, word in enumerate(words):
+            position -= len(_settings(fstype, word))
+            if position < 0:
+                return index
+    return None
 
 
 def procfs_of(pid_ns: int) -> int:
@@ -203,6 +215,9 @@ def _settings(fstype: str, word: str) -> list[tuple[str, str | None]]:
     if "context=" in word[:12]:  # SELinux: quotes protect commas in the label, and are not part of it
         key, _, value = word.partition("=")
         return [(key, value.strip('"'))]
+    if "," not in word and fstype != "overlay" and word:  # nearly always
+        key, equals, value = word.partition("=")
+        return [(key, value if equals else None)]
     found = []
     for piece in _split(word, ",", fstype == "overlay"):
         key, equals, value = piece.partition("=")

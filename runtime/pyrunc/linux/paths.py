@@ -26,7 +26,9 @@ RETRIES = 128  # after a rename on the path the kernel returns EAGAIN; repeated 
 LINKS = 40  # as in the kernel
 IN_ROOT = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_MAGICLINKS
 PLAIN_IN_ROOT = IN_ROOT | constants.RESOLVE_NO_SYMLINKS
+MOVED = (errno.EAGAIN, errno.EXDEV)  # a rename on the path; EXDEV: it briefly moved us out of the root
 CLOEXEC = posix.O_CLOEXEC
+NEW_DIRECTORY = posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW | CLOEXEC
 
 
 def clean(path: str) -> str:
@@ -49,20 +51,51 @@ def resolve(root_fd: int, path: str, flags: int = posix.O_PATH, plain: bool = Fa
         try:
             return _syscalls.openat2(root_fd, path, flags | CLOEXEC, 0, PLAIN_IN_ROOT if plain else IN_ROOT)
         except OSError as e:
-            if e.errno not in (errno.EAGAIN, errno.EXDEV) or not left:  # EXDEV: a rename briefly moved us out of the root
+            if e.errno not in MOVED or not left:
                 e.filename = path
                 raise
         left -= 1
 
 
+def find(root_fd: int, path: str, flags: int = posix.O_PATH, plain: bool = False) -> int | None:
+    """resolve() of a file that may be missing: None."""
+    try:
+        return _syscalls.find(root_fd, path, flags | CLOEXEC, PLAIN_IN_ROOT if plain else IN_ROOT)
+    except OSError as e:
+        if e.errno not in MOVED:
+            e.filename = path
+            raise
+    try:
+        return resolve(root_fd, path, flags, plain)
+    except FileNotFoundError:
+        return None
+
+
 def make_dir(root_fd: int, path: str, mode: int = 0o755, plain: bool = False) -> int:
     """-> O_PATH fd of the directory `path`; it and its parents are created if they are missing. ENOTDIR if it is something else."""
-    fd = _found(root_fd, path, plain)
+    fd = find(root_fd, path, posix.O_PATH, plain)
     return make_missing_dir(root_fd, path, mode, plain) if fd is None else _directory(fd, path)
 
 
 def make_missing_dir(root_fd: int, path: str, mode: int = 0o755, plain: bool = False) -> int:
-    """Like make_dir, if the caller already knows that the directory does not exist."""
+    """Like make_dir, if the caller already knows that the directory does not exist. Usually only the last one is missing."""
+    folder, _, name = path.rpartition("/")
+    how = PLAIN_IN_ROOT if plain else IN_ROOT
+    umask = posix.umask(0)
+    try:
+        if name and name != ".." and name != ".":
+            return _syscalls.calls(
+                [
+                    ("OPENAT2", root_fd, folder or "/", posix.O_PATH | posix.O_DIRECTORY | CLOEXEC, how),
+                    ("MKDIRAT", fs.FIRST, name, mode),
+                    ("OPENAT", fs.FIRST, name, NEW_DIRECTORY),
+                ],
+                fs.SECOND,
+            )
+    except OSError:
+        pass  # others are missing, too, or there is a link: the same with all that can happen on the way
+    finally:
+        posix.umask(umask)
     return _directory(_walk(root_fd, path, mode, None, plain), path)
 
 
@@ -75,7 +108,7 @@ def _directory(fd: int, path: str) -> int:
 
 def make_file(root_fd: int, path: str, mode: int = 0o644, dir_mode: int = 0o755, plain: bool = False) -> int:
     """-> O_PATH fd of the file that `path` leads to, which may be of any type; if there is none, an empty file is created."""
-    fd = _found(root_fd, path, plain)
+    fd = find(root_fd, path, posix.O_PATH, plain)
     return _walk(root_fd, path, dir_mode, mode, plain) if fd is None else fd
 
 
@@ -117,7 +150,7 @@ def _reopen(fd: int, flags: int) -> int:
 
 def mount_id(fd: int) -> int:
     """The id of the mount that `fd` is on, as in mountinfo."""
-    return _syscalls.statx(fd, b"", constants.AT_EMPTY_PATH, constants.STATX_MNT_ID)[9]
+    return _syscalls.mount_id(fd)
 
 
 def unique_mount_id(fd: int) -> int:
@@ -130,21 +163,18 @@ def is_mount_root(fd: int) -> bool:
     return bool(_syscalls.statx(fd, b"", constants.AT_EMPTY_PATH, 0)[10] & constants.STATX_ATTR_MOUNT_ROOT)
 
 
-def verify(root_fd: int, path: str, mount: int, plain: bool = False) -> int:
-    """-> O_PATH fd of `path`, resolved again: it must lead to the mount with the id `mount`. ESTALE if something was moved in the
-    meantime."""
-    fd = resolve(root_fd, path, posix.O_PATH, plain)
-    if mount_id(fd) != mount:
-        posix.close(fd)
-        raise fs.failure(errno.ESTALE, "openat2", path)
-    return fd
-
-
-def _found(root_fd: int, path: str, plain: bool) -> int | None:
-    try:
-        return resolve(root_fd, path, posix.O_PATH, plain)
-    except FileNotFoundError:
-        return None
+def verify(root_fd: int, path: str, mount_fd: int, plain: bool = False) -> None:
+    """Resolves `path` again: it must lead to the mount that `mount_fd` is on. ESTALE if something was moved in the meantime."""
+    how = PLAIN_IN_ROOT if plain else IN_ROOT
+    left = RETRIES
+    while True:
+        try:
+            _syscalls.calls([("OPENAT2", root_fd, path, posix.O_PATH | CLOEXEC, how), ("SAME_MOUNT", fs.FIRST, mount_fd, path)], -1)
+            return
+        except OSError as e:
+            if e.errno not in MOVED or not left:
+                raise
+        left -= 1
 
 
 def _split(path: str) -> list[str]:

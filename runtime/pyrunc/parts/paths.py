@@ -86,7 +86,7 @@ def init_readonly(entry: Entry, run: InitRun) -> None:
 
 
 def _readonly(root_fd: int, path: str) -> None:
-    there = _find(root_fd, path)
+    there = paths.find(root_fd, path)
     if there is None:
         return
     try:
@@ -94,7 +94,7 @@ def _readonly(root_fd: int, path: str) -> None:
         try:
             mount.setattr(tree, c.MOUNT_ATTR_RDONLY, 0)
             mount.attach(tree, there)
-            posix.close(paths.verify(root_fd, path, paths.mount_id(tree)))
+            paths.verify(root_fd, path, tree)
         finally:
             posix.close(tree)
     finally:
@@ -116,7 +116,7 @@ def init_mask(entry: Entry, run: InitRun) -> None:
 
 
 def _mask(root_fd: int, path: str, covers: Covers, label: str | None) -> None:
-    there = _find(root_fd, path)
+    there = paths.find(root_fd, path)
     if there is None:
         return
     try:
@@ -124,20 +124,13 @@ def _mask(root_fd: int, path: str, covers: Covers, label: str | None) -> None:
         tree = _directory_cover(covers, label) if directory else _null_cover(root_fd, covers)
         try:
             mount.attach(tree, there)
-            posix.close(paths.verify(root_fd, path, paths.mount_id(tree)))
+            paths.verify(root_fd, path, tree)
             if directory and covers["dir"] is None:
                 covers["dir"] = posix.dup(tree)
         finally:
             posix.close(tree)
     finally:
         posix.close(there)
-
-
-def _find(root_fd: int, path: str) -> int | None:
-    try:
-        return paths.resolve(root_fd, path)
-    except FileNotFoundError:
-        return None
 
 
 def _directory_cover(covers: Covers, label: str | None) -> int:

@@ -204,11 +204,7 @@ def _on_itself(place: int, path: str) -> int:
     try:
         mount.attach(tree, place)
         if path != "/":  # a mount on / would not be visible to us
-            again = fs.open(path, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW)
-            found = paths.mount_id(again)
-            posix.close(again)
-            if found != paths.mount_id(tree):
-                raise fs.failure(errno.ESTALE, "openat", path)
+            _syscalls.calls([("OPENAT", c.AT_FDCWD, path, paths.NEW_DIRECTORY), ("SAME_MOUNT", fs.FIRST, tree, path)], -1)
     except OSError:
         posix.close(tree)
         raise

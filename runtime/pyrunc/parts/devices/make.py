@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyrunc.linux._syscalls import Stat
+    from pyrunc.linux._syscalls import Call, Stat
     from pyrunc.parts.devices.live import Live
     from pyrunc.parts.devices.plan import Device, Entry
     from pyrunc.parts.sides import HostRun, InitRun
@@ -156,17 +156,23 @@ def shown(node: Device) -> str:
 
 def _mknod(folder: int, name: str, node: Device, entry: Entry | Live, run: InitRun) -> bool:
     """True, or False if the kernel does not allow us to create devices and a bind mount can be used instead."""
+    kind = TYPES[node["type"]]
+    device = 0 if node["type"] == "p" else posix.makedev(node["major"], node["minor"])
     try:
-        fs.mknod(name, TYPES[node["type"]] | (node["mode"] & 0o700), posix.makedev(node["major"], node["minor"]), dir_fd=folder)
+        fs.mknod(name, kind | (node["mode"] & 0o700), device, dir_fd=folder)
     except OSError as e:
         if e.errno == errno.EPERM and entry["mount_ns"] and node["type"] != "p":
             return False
         raise
-    fd = fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=folder)
+    fd = _syscalls.calls(
+        [
+            ("OPENAT", folder, name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC),
+            ("IS_FILE", fs.FIRST, kind, device, node["path"]),
+            ("FCHOWN", fs.FIRST, node["uid"], node["gid"]),
+        ],
+        fs.FIRST,
+    )
     try:
-        if not is_device(fs.fstat(fd), node):
-            raise fs.failure(errno.ESTALE, "openat", node["path"])
-        _syscalls.fchownat(fd, b"", node["uid"], node["gid"], c.AT_EMPTY_PATH)
         _chmod(fd, node["mode"], run)
     finally:
         posix.close(fd)
@@ -277,21 +283,28 @@ def _bind(folder: int, name: str, node: Device, given: int | None, run: InitRun)
 
 def _links(dev: int, links: list[list[str]]) -> None:
     """Creates the links. Existing files are kept, except for ptmx: it must lead to the container's own devpts."""
-    for name, target in links:
+    left: list[Call] = [("SYMLINKAT", dev, name, target) for name, target in links]
+    while left:
         try:
-            fs.symlink(target, name, dir_fd=dev)
-        except FileExistsError:
-            continue
+            _syscalls.calls(left, -1)
+            break
+        except CallError as e:
+            if e.errno != errno.EEXIST or e.at is None:
+                raise
+            del left[: e.at + 1]
+    try:
+        fs.symlink(PTMX, "ptmx", dir_fd=dev)
+        return
+    except FileExistsError:
+        pass
     try:
         if fs.readlink("ptmx", dir_fd=dev) == PTMX:
             return
     except OSError as e:
-        if e.errno not in (errno.ENOENT, errno.EINVAL):  # EINVAL: not a link
+        if e.errno != errno.EINVAL:  # not a link
             raise
     try:
         fs.unlink("ptmx", dir_fd=dev)
-    except FileNotFoundError:
-        pass
     except OSError as e:
         if e.errno == errno.EBUSY and is_device(fs.stat("ptmx", dir_fd=dev), make_node("ptmx", "c", 5, 2, 0, 0, 0, POINTER)):
             return  # the config has mounted one there

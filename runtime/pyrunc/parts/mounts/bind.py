@@ -47,11 +47,11 @@ def bind(item: Item, entry: Entry, run: InitRun) -> None:
         posix.close(tree)
 
 
-def finish(mount_fd: int, item: Item, run: InitRun) -> int:
-    """The steps after attaching, for all kinds: sets the propagation (attaching copies the parent's) and verifies the mount. -> its id."""
+def finish(mount_fd: int, item: Item, run: InitRun) -> None:
+    """The steps after attaching, for all kinds: sets the propagation (attaching copies the parent's) and verifies the mount."""
     for flag in item["propagation"]:
         mount.propagate(mount_fd, flag)
-    return mountpoint.verify(item, run, mount_fd)
+    mountpoint.verify(item, run, mount_fd)
 
 
 def source(item: Item, entry: Entry, run: AskRun) -> int:

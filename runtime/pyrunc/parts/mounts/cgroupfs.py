@@ -13,8 +13,8 @@ import posix
 
 from pyrunc import fileio
 from pyrunc.cgroup import hierarchies
+from pyrunc.linux import _syscalls, fs, mount, mountinfo, paths
 from pyrunc.linux import constants as c
-from pyrunc.linux import fs, mount, mountinfo
 from pyrunc.parts.mounts import bind, filesystems, mountpoint, options
 
 TYPE_CHECKING = False
@@ -84,14 +84,13 @@ def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups
     """Mounts one hierarchy below the tmpfs, which is new and empty, and creates the links for its controllers if it has several (cpu ->
     cpu,cpuacct)."""
     name, keys, _point, _root = hierarchy
-    fs.mkdir(name, dir_fd=top)
-    target = fs.open(name, posix.O_PATH | posix.O_DIRECTORY | posix.O_NOFOLLOW, dir_fd=top)
+    target = _syscalls.calls([("MKDIRAT", top, name, 0o755), ("OPENAT", top, name, paths.NEW_DIRECTORY)], fs.FIRST)
     tree = None
     try:
         if entry["cgroupns"]:
             tree = _own_mount(item, keys or [name])
         if tree is None:
-            tree = bind.with_flags(mount.clone(_directory(hierarchy, plan, run, entry)), item)
+            tree = bind.with_flags(_clone(hierarchy, plan, run, entry), item)
         mount.attach(tree, target)
     finally:
         fs.close(target, tree)
@@ -112,21 +111,24 @@ def _own_mount(item: Item, keys: list[str]) -> int | None:
         return None
 
 
-def _directory(hierarchy: Hierarchy, plan: Cgroups, run: InitRun, entry: Entry) -> str:
-    """The container's cgroup in this hierarchy: the planned one, or init's own if none was planned. In a cgroup namespace init can no
-    longer tell where it is."""
+def _clone(hierarchy: Hierarchy, plan: Cgroups, run: InitRun, entry: Entry) -> int:
+    """-> fd of a clone of the container's cgroup in this hierarchy: the planned one, or init's own if none was planned. In a cgroup
+    namespace init can no longer tell where it is."""
     _name, keys, point, root = hierarchy
     for key in keys:
         path = plan.get("paths", {}).get(key)
-        if path and fs.exists(path):
-            return path
+        if path:
+            try:
+                return mount.clone(path)
+            except FileNotFoundError:
+                pass
     if entry["cgroupns"]:
         raise fs.failure(errno.ENOENT, "open_tree", point)
     own = hierarchies.parse_own(fileio.fsdecode(run.proc.read("self/cgroup")))
     path = next((own[key] for key in keys if key in own), "/")
     if root != "/" and (path == root or path.startswith(root + "/")):
         path = path[len(root) :]
-    return point if ".." in path.split("/") else point + "/" + path.strip("/")
+    return mount.clone(point if ".." in path.split("/") else point + "/" + path.strip("/"))
 
 
 # --- v2

@@ -54,9 +54,9 @@ def fresh(item: Item, _entry: Entry, run: InitRun) -> None:
         if item["label"]:
             _label(top, item["label"])
         _attributes(top, item)
-        number = bind.finish(top, item, run)
+        bind.finish(top, item, run)
         if item["type"] in PRIVATE:
-            run.own_mounts.append(number)
+            run.own_mounts.append(paths.mount_id(top))
         if item["late"]:
             run.late_mounts.append((item, posix.dup(top)))
     finally:

@@ -10,8 +10,8 @@ import errno
 import posix
 
 from pyrunc.errors import CallError, StepFailure, errno_text, quote
+from pyrunc.linux import _syscalls, fs, mount, paths
 from pyrunc.linux import constants as c
-from pyrunc.linux import fs, mount, paths
 from pyrunc.linux.proc import ROOT_INODE
 from pyrunc.parts.mounts.plan import BELOW_PROC
 
@@ -30,9 +30,8 @@ def find_dir(item: Item, run: InitRun) -> tuple[int, int | None]:
     """-> (O_PATH fd of the directory, its mode before the mount, or None if we created it)."""
     where, plain = item["destination"], is_plain(item)
     try:
-        try:
-            fd = paths.resolve(run.root_fd, where, posix.O_PATH, plain)
-        except FileNotFoundError:
+        fd = paths.find(run.root_fd, where, posix.O_PATH, plain)
+        if fd is None:
             return paths.make_missing_dir(run.root_fd, where, 0o755, plain), None
         found = fs.fstat(fd)
         if found.st_mode & c.S_IFMT != c.S_IFDIR:
@@ -94,21 +93,18 @@ def _refuse(item: Item, why: str) -> None:
     )
 
 
-def verify(item: Item, run: InitRun, mount_fd: int) -> int:
-    """Resolves the destination again: it must lead to our mount, otherwise a component was replaced in the meantime (CVE-2021-30465). ->
-    its id."""
-    wanted = paths.mount_id(mount_fd)
+def verify(item: Item, run: InitRun, mount_fd: int) -> None:
+    """Resolves the destination again: it must lead to our mount, otherwise a component was replaced in the meantime (CVE-2021-30465)."""
     try:
         if item["links"]:
             folder, name = paths.parent(run.root_fd, item["destination"])
-            fd = fs.open(name, posix.O_PATH | posix.O_NOFOLLOW, dir_fd=folder)
-            posix.close(folder)
-            if paths.mount_id(fd) != wanted:
-                raise fs.failure(errno.ESTALE, "openat", item["destination"])
+            link = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
+            try:
+                _syscalls.calls([("OPENAT", folder, name, link), ("SAME_MOUNT", fs.FIRST, mount_fd, name)], -1)
+            finally:
+                posix.close(folder)
         else:
-            fd = paths.verify(run.root_fd, item["destination"], wanted, is_plain(item))
+            paths.verify(run.root_fd, item["destination"], mount_fd, is_plain(item))
     except OSError as e:
         words = "the path %s changed while it was being mounted on: %s" % (quote(item["destination"]), errno_text(e.errno))
         raise CallError.of(e, words=words) from None
-    posix.close(fd)
-    return wanted
