@@ -1,13 +1,11 @@
 """The host side of the handshake when the process at the other end leaves a child in its place."""
 
 import os
-import re
 import struct
 
 import pytest
 
-import harness
-from pyrunc.engine import handshake, host
+from pyrunc.engine import handshake
 from pyrunc.errors import Bug
 
 
@@ -52,6 +50,10 @@ def record(kind, extra=0):
     return struct.pack(handshake.RECORD, kind, 0, 0, 0, extra, b"")
 
 
+OF_C = {handshake.C_FAIL, handshake.C_READY, handshake.C_LISTENER, handshake.C_SYNC, handshake.C_CLONED}
+ALL = OF_C | {handshake.ASK, handshake.HOOKS, handshake.STAMPS, handshake.FAILED}
+
+
 class Died(Exception):
     pass
 
@@ -84,18 +86,50 @@ def test_hang_up_ends_a_wait(pair):
     ours.hang_up()
 
 
-def test_a_child_in_place_of_init_may_not_send_stamps(cancel, pair, ended):
-    """The child is not trusted the way init is: other containers may control it."""
+def test_a_child_in_place_of_init_is_not_trusted(cancel, pair, ended):
+    """Other containers may control it: it can't ask for anything that init may ask for, nor name another process in its place."""
+    ours, theirs = pair
+    for kind in ALL - set(handshake.OF_A_CHILD):
+        theirs.sock.send(record(handshake.C_CLONED, 7))
+        theirs.sock.send(record(kind) if kind in OF_C else kind)
+        handlers = {kind: lambda _data: None for kind in ALL}
+        with pytest.raises(Bug):
+            handshake.serve(ours, cancel, handlers, ended)
+
+
+@pytest.mark.parametrize("kind", ["C_LISTENER", "C_READY", "C_FAIL"])
+def test_a_child_sends_each_message_once(cancel, pair, ended, kind):
+    """Otherwise it could keep us busy for ever, without time for signals."""
     ours, theirs = pair
     theirs.sock.send(record(handshake.C_CLONED, 7))
-    theirs.send(handshake.STAMPS, [])
+    for _ in range(2):
+        theirs.sock.send(record(getattr(handshake, kind)))
+    seen = []
     with pytest.raises(Bug):
-        handshake.serve(ours, cancel, {handshake.C_CLONED: lambda _data: None}, ended)
+        handshake.serve(ours, cancel, {kind: lambda data: seen.append(data[0]) for kind in OF_C}, ended)
+    assert seen == [handshake.C_CLONED, getattr(handshake, kind)]
 
 
-def test_what_only_init_may_send():
-    """Everything that init sends, except for what its child needs too: the listener, readiness and failure."""
-    text = (harness.ROOT / "runtime/pyrunc/engine/handshake.py").read_text()
-    sent = {getattr(handshake, name) for name in re.findall(r"[A-Z_]+", re.findall(r"^(ASK.*|C_FAIL.*) = ", text, re.M)[0])}
-    sent |= {handshake.C_FAIL, handshake.C_READY, handshake.C_LISTENER, handshake.C_SYNC, handshake.C_CLONED}
-    assert sent - set(host.OF_INIT_ALONE) == {handshake.C_FAIL, handshake.C_READY, handshake.C_LISTENER}
+def test_init_may_repeat_a_message(cancel, pair):
+    ours, theirs = pair
+    for _ in range(2):
+        theirs.send(handshake.ASK, {})
+    theirs.sock.send(record(handshake.C_READY))
+    seen = []
+    handshake.serve(ours, cancel, {handshake.ASK: seen.append, handshake.C_READY: lambda _data: True})
+    assert seen == [{}, {}]
+
+
+def test_descriptors_that_nobody_expects_are_closed(cancel, pair):
+    ours, theirs = pair
+    reader, writer = os.pipe()
+    theirs.send(handshake.HOOKS, fds=[writer])
+    os.close(writer)
+    handshake.serve(ours, cancel, {handshake.HOOKS: lambda _data: True})
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+def test_what_a_child_may_send():
+    """What its part of finish() reports: the listener, readiness and failure; and the end."""
+    assert set(handshake.OF_A_CHILD) == {handshake.C_FAIL, handshake.C_READY, handshake.C_LISTENER, handshake.END}

@@ -13,6 +13,7 @@ import harness
 from pyrunc.engine import handshake
 
 SYNC = b"S" + bytes(handshake.RECORD_SIZE - 1)
+LISTENER = b"L" + bytes(handshake.RECORD_SIZE - 1)
 CLONED = b"P" + bytes(handshake.RECORD_SIZE - 1)
 
 
@@ -63,14 +64,19 @@ def links() -> Iterator[tuple[handshake.Link, handshake.Link]]:
 
 
 def served(link: handshake.Link, cancel: Any, answer: Callable[[Any], Any]) -> None:
-    handlers = {handshake.C_CLONED: lambda _record: 100, handshake.C_SYNC: answer, handshake.END: lambda _data: True}
+    handlers = {
+        handshake.C_CLONED: lambda _record: 100,
+        handshake.C_SYNC: answer,
+        handshake.C_LISTENER: answer,
+        handshake.END: lambda _data: True,
+    }
     handshake.serve(link, cancel, handlers)
 
 
 def test_signals_do_not_extend_the_limit(links: tuple[handshake.Link, handshake.Link], woken: Woken) -> None:
     ours, theirs = links
     theirs.sock.send(CLONED)
-    theirs.sock.send(SYNC)
+    theirs.sock.send(LISTENER)
     with pytest.raises(handshake.Late):
         served(ours, woken, lambda _record: None)
 

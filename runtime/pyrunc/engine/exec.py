@@ -314,7 +314,10 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
 
 
 def _died(run: ExecRun) -> StepFailure:
-    """The error for a process that joins, or its child, that exited without a report."""
+    """The error for a process that joins, or its child, that exited without a report, or that only pretends to have exited."""
+    if not pidfd.wait(run.pidfd, host.GONE_MS):
+        held = "the process has closed its connection but does not exit: a process of the container stops or traces it"
+        return StepFailure("held", held, "exec.spawn", "host", "/process/args")
     info = child.reap(run.pidfd)
     cause = "its status is unknown" if info is None else child.cause(info)
     if info is not None and info.si_code != posix.CLD_EXITED and info.si_status == SIGSYS:

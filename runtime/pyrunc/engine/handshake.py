@@ -19,6 +19,9 @@
 exec has no init. The process that joins sends SYNC and, about its child, CLONED (from C, with a pid); the child sends LISTENER; each may
 fail with a RECORD. execve closes the socket.
 
+Processes of a container may control that child (ptrace(2)), and so what comes after CLONED. Of it, only OF_A_CHILD is accepted, and each kind
+once: it can neither name another process nor keep us busy.
+
 One SOCK_SEQPACKET pair, so a message is a packet: its first byte is the kind, the rest JSON, or the fixed record of C.
 Every receive names what it expects; anything else is a Bug. An empty packet means that the other side has closed its end.
 """
@@ -27,6 +30,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import posix
 import select
 import time
 from _struct import pack, unpack
@@ -47,6 +51,7 @@ NOTE = b"n"  # on the fifo `result`: length (2 bytes) and JSON, the result of a 
 PLACED, HOOKS_DONE, ANSWER = b"p", b"d", b"a"
 ASK, HOOKS, STAMPS, FAILED = b"q", b"h", b"t", b"e"
 C_FAIL, C_READY, C_LISTENER, C_SYNC, C_CLONED = b"F", b"R", b"L", b"S", b"P"
+OF_A_CHILD = (C_FAIL, C_READY, C_LISTENER, END)
 RECORD = "=cBHii16s"  # kind, op, detail, errno, extra, call: as written by finish() of the extension
 RECORD_SIZE = 28
 SIZE = 1 << 20
@@ -128,8 +133,9 @@ class Link:
 def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Data], bool | int | None]], watched: int = -1) -> None:
     """Host side: calls handlers[kind](data) for each message until one returns True. If one returns a number, everything that follows must
     happen within so many milliseconds: Late. Interrupted if a signal asks us to stop. watched: the pidfd of a process whose exit means that
-    the other side has exited, until it reports that a child replaces it (C_CLONED); that child keeps the socket open."""
+    the other side has exited, until it reports that a child replaces it (C_CLONED); that child keeps the socket open, and is not trusted."""
     end: float | None = None
+    from_child = False
     poll = select.poll()
     poll.register(link.fileno(), select.POLLIN | select.POLLHUP)
     poll.register(cancel.wake_fd, select.POLLIN)
@@ -148,13 +154,20 @@ def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Data], 
             cancel.check()
             cancel.drain()
             continue
-        kind, data, _fds = link.receive()
-        if kind == C_CLONED and watched >= 0:
-            poll.unregister(watched)
-            watched = -1
+        kind, data, fds = link.receive()
+        for fd in fds:  # nobody sends any here
+            posix.close(fd)
         handler = handlers.get(kind)
         if handler is None:
             raise Bug("handshake: the other side sent %r" % kind)
+        if kind == C_CLONED:
+            handlers = {kind: handlers[kind] for kind in OF_A_CHILD if kind in handlers}
+            from_child = True
+            if watched >= 0:
+                poll.unregister(watched)
+                watched = -1
+        elif from_child:
+            handlers = {other: handlers[other] for other in handlers if other != kind}
         done = handler(data)
         if done is True:
             return

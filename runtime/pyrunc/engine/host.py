@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pyrunc.engine.shapes import Ask, Data, Failed, Record, Table
 
 DYING_MS = 1000
-OF_INIT_ALONE = (handshake.ASK, handshake.HOOKS, handshake.FAILED, handshake.STAMPS, handshake.C_SYNC, handshake.C_CLONED)
+GONE_MS = 10_000  # from the end of the connection to the exit: a process of another container may hold init's child
+READY_MS = 60_000  # from the clone of that child to READY
+CLONED = "cloned"  # the phase in which init has been replaced by its child
 AT_SETUP = steps.IN_INIT + "error during container init: "
 
 
@@ -190,11 +192,11 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     def listener(record: Record) -> None:
         while_it_waits(run, lambda: deliver_listener(CREATE, run, record), died)
 
-    def cloned(record: Record) -> None:
-        for kind in OF_INIT_ALONE:  # neighbours may control the new process: it gets nothing that init was trusted with
-            handlers.pop(kind, None)
+    def cloned(record: Record) -> int:
         _replace_init(run, record[4])
+        phase[0] = CLONED
         while_it_waits(run, lambda: steps.walk(CREATE, "cloned", "host", run, undo), died)
+        return READY_MS
 
     def failed(data: Failed) -> None:
         raise _named(steps.rebuild(data, "init"))
@@ -208,7 +210,7 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     def ended(_data: object) -> None:
         raise died()
 
-    handlers: dict[bytes, Callable[[Data], bool | None]]
+    handlers: dict[bytes, Callable[[Data], bool | int | None]]
     handlers = {
         handshake.ASK: lambda data: _answer(run, data),
         handshake.HOOKS: hooks,
@@ -221,12 +223,22 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
         handshake.C_FAIL: failed_in_tail,
         handshake.END: ended,
     }
-    handshake.serve(
-        run.peer,
-        cancel,
-        handlers,
-        run.pidfd if planner.module("namespaces").is_outside(run.plans["namespaces"]) else -1,
-    )
+    try:
+        handshake.serve(
+            run.peer,
+            cancel,
+            handlers,
+            run.pidfd if planner.module("namespaces").is_outside(run.plans["namespaces"]) else -1,
+        )
+    except handshake.Late:
+        raise _held("was not ready within %d seconds" % (READY_MS // 1000)) from None
+
+
+def _held(what: str) -> StepFailure:
+    return StepFailure(
+        "held", AT_SETUP + "the container's first process %s: another process in its pid namespace stops or traces it" % what, "init." + CLONED,
+        "init", "/linux/namespaces",
+    )  # fmt: skip
 
 
 def replace(run: Run | ExecRun, pid: int) -> None:
@@ -276,9 +288,9 @@ def _named(e: PyruncError) -> PyruncError:
     return e
 
 
-def _last_error(run: Run) -> PyruncError | None:
+def _last_error(run: Run, phase: str) -> PyruncError | None:
     """An error that init sent before it exited and that has not been read yet, or None. The first read may instead report that init has not
-    read all of our messages."""
+    read all of our messages. Its child, which others may control, sends only fixed records."""
     link = run.peer
     link.sock.setblocking(False)  # other processes that hold init's end send nothing
     for _ in range(2):
@@ -288,7 +300,7 @@ def _last_error(run: Run) -> PyruncError | None:
             return None
         for fd in fds:
             posix.close(fd)
-        if kind == handshake.FAILED:
+        if kind == handshake.FAILED and phase != CLONED:
             return _named(steps.rebuild(data, "init"))
         if kind == handshake.C_FAIL:
             return steps.tail_failure(data, run.plans, CREATE)
@@ -297,8 +309,10 @@ def _last_error(run: Run) -> PyruncError | None:
 
 def _died(run: Run, phase: str = "setup") -> PyruncError:
     """The error after init has exited: what it sent last, or else its exit status."""
+    if not pidfd.wait(run.pidfd, GONE_MS):
+        return _held("has closed its connection but does not exit")
     info = child.wait(run.pidfd)
-    error = _last_error(run)
+    error = _last_error(run, phase)
     if error is not None:
         return error
     cause = child.cause(info)
