@@ -59,7 +59,7 @@ void do_filter(const struct run *run)
     int clones = clone < run->plan->count && clone > (size_t)run->position;
     int waits = (reports || gate >= 0) && denied & (DENIED_WRITE | DENIED_READ | DENIED_CLOSE);
     if (clones && (notifies || waits || bars_clone(run, denied))) {
-        if (run->plan->ops[clone].n[0])
+        if (run->plan->ops[clone].n[0] && filter_needs_admin(run->plan, 0))
             run_fail(run, DETAIL_EXPOSED, EPERM, "seccomp");
         op_state.postponed = run->op;
     } else if (waits && !notifies)

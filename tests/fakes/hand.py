@@ -85,5 +85,6 @@ class Run:
         self.root_fd = -1
         self.own_mounts: list[int] = []
         self.userns_pid = 0
+        self.may_be_traced = False
         self.late_filter = self.exec_env = None
         self.__dict__.update(more)

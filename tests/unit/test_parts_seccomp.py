@@ -445,11 +445,14 @@ def test_invalid_programs_are_not_loaded(run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("nnp", "notify", "verb"),
-    [(False, False, "op_early"), (False, True, "op_early"), (True, True, "op_notify"), (True, False, "op_late")],
-)
-def test_each_filter_is_loaded_once_and_in_its_place(nnp, notify, verb):
-    run = Run(plans={"capabilities": {"nnp": nnp}}, seccomp_bpf=b"12345678")
+    ("nnp", "notify", "traced", "verb"),
+    [
+        (False, False, False, "op_early"), (False, True, False, "op_early"), (True, True, False, "op_notify"), (True, False, False, "op_late"),
+        (False, False, True, "op_early"), (False, True, True, "op_early"), (True, True, True, "op_notify"), (True, False, True, "op_early"),
+    ],
+)  # fmt: skip
+def test_each_filter_is_loaded_once_and_in_its_place(nnp, notify, traced, verb):
+    run = Run(plans={"capabilities": {"nnp": nnp}}, seccomp_bpf=b"12345678", may_be_traced=traced)
     entry = {"flags": f.FLAG_LOG, "notify": notify}
     ops = {name: getattr(seccomp, name)(entry, run) for name in ("op_early", "op_notify", "op_late")}
     assert ops.pop(verb) == ("FILTER", b"12345678", f.FLAG_LOG | (f.FLAG_NEW_LISTENER if notify else 0))

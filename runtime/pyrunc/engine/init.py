@@ -127,7 +127,7 @@ def tail(run: Run, gate_fd: int) -> tuple[list[Op | None], list[Op | None]]:
     """(operations up to the end, or up to startContainer hooks; operations after them), in the order of the timetable. The position of an
     operation is that of its row."""
     split = planner.ask(run.plans, "hooks", "runs_inside")
-    outside = planner.module("namespaces").is_outside(run.plans["namespaces"])
+    outside = run.may_be_traced = planner.module("namespaces").is_outside(run.plans["namespaces"])
     own: dict[str, Op | None] = {
         "op_prune": ("PRUNE",),
         "op_sync": ("SYNC",) if steps.is_needed(CREATE, "limits", run.plans) else None,

@@ -59,6 +59,7 @@ class Run:
         # exec and restore: the host side of a process that clone_init does not create
         self.init_pid = 0
         self.userns_pid = 0  # a process in the user namespace that is joined
+        self.may_be_traced = False  # before execve, by processes that may have CAP_SYS_PTRACE (init's child, and exec)
         self.attach_to = -1  # version 2: the cgroup that pid is moved into while it waits
 
     @property
@@ -155,7 +156,6 @@ class ExecRun(Run):
         state = container.state
         super().__init__(container.id, state["bundle"], config, plans, options, root)
         self.container = container
-        self.may_be_traced = False  # processes of the container may have CAP_SYS_PTRACE
         self.strangers: frozenset[int] = frozenset()  # children that this process already had
         self.waits = False  # the process that becomes the program waits for our answer
         self.joined = False  # pid and pidfd now refer to the process that becomes the program, no longer to the one that joins

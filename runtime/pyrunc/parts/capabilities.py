@@ -88,9 +88,11 @@ def plan(node: Node, ctx: Context) -> Entry:
 
 
 def may_trace(plans: Plans) -> bool:
-    """Whether processes of the container may have CAP_SYS_PTRACE in the host's user namespace, and so over any process that joins their pid
-    namespace."""
-    return bool(plans["capabilities"]["bounding"] >> caps.NUMBERS["CAP_SYS_PTRACE"] & 1) and not plans["namespaces"]["userns"]
+    """Whether processes of the container, or others in a pid namespace that it has joined, may have CAP_SYS_PTRACE in the host's user namespace,
+    and so over any process that joins that pid namespace."""
+    spaces = plans["namespaces"]
+    own = bool(plans["capabilities"]["bounding"] >> caps.NUMBERS["CAP_SYS_PTRACE"] & 1) and not spaces["userns"]
+    return own or spaces.get("outside", False)
 
 
 def with_more(sets: Mapping[str, list[str]], names: list[str]) -> dict[str, list[str]]:

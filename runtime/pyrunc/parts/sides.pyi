@@ -77,6 +77,7 @@ class TailRun(Run, Protocol):
 
     seccomp_bpf: bytes
     userns_pid: int  # exec: a process in the target user namespace; 0 in init, which is in it
+    may_be_traced: bool  # before execve, by processes that may have CAP_SYS_PTRACE in the host's user namespace
 
     @property
     def proc(self) -> Proc: ...

@@ -60,9 +60,16 @@ def _filter(entry: Entry, run: TailRun) -> Op:
     return ("FILTER", run.seccomp_bpf, flags)
 
 
+def _is_late(entry: Entry, run: TailRun) -> bool:
+    """Whether the filter is loaded right before execve: with noNewPrivileges, if no other process can take over this one before that. Such a
+    process would get one without a filter."""
+    return _no_new_privs(run) and not entry["notify"] and not run.may_be_traced
+
+
 def op_early(entry: Entry, run: TailRun) -> Op | None:
-    """Init: the filter without noNewPrivileges, when loading takes CAP_SYS_ADMIN (csrc/filter.c). None otherwise."""
-    return None if _no_new_privs(run) else _filter(entry, run)
+    """Init: the filter without noNewPrivileges, when loading takes CAP_SYS_ADMIN (csrc/filter.c), or if the process will be visible to others
+    that may have CAP_SYS_PTRACE. None otherwise."""
+    return None if _no_new_privs(run) and (entry["notify"] or not run.may_be_traced) else _filter(entry, run)
 
 
 def op_notify(entry: Entry, run: TailRun) -> Op | None:
@@ -73,7 +80,7 @@ def op_notify(entry: Entry, run: TailRun) -> Op | None:
 
 def op_late(entry: Entry, run: TailRun) -> Op | None:
     """Init: any other filter, with noNewPrivileges. It is loaded last: only execve comes after it."""
-    return _filter(entry, run) if _no_new_privs(run) and not entry["notify"] else None
+    return _filter(entry, run) if _is_late(entry, run) else None
 
 
 def exec_waits(entry: Entry) -> bool:
