@@ -13,7 +13,7 @@ PYRUNC_PLAIN ?= $(wildcard .plain)
 # ---------------------------------------------------------------- build: virtual environment, extension, launcher
 
 EXT         := runtime/pyrunc/linux/_syscalls.abi3.so
-EXT_SOURCES := $(addprefix $(CSRC)/,syscalls.c mount.c file.c process.c bpf.c ops.c finish.c rights.c find.c filter.c clear.c spawn.c procfs.c json.c schema.c calls.c sealing.c)
+EXT_SOURCES := $(addprefix $(CSRC)/,syscalls.c mount.c file.c process.c bpf.c ops.c finish.c rights.c find.c filter.c clear.c spawn.c procfs.c json.c schema.c calls.c mountinfo.c sealing.c)
 EXT_HEADERS := $(addprefix $(CSRC)/,syscalls.h ops.h run.h spawn.h numbers.h bare.h sealing.h snapshot.h heap.h)
 EXT_CFLAGS  := -std=gnu11 -O2 -g -Wall -Wextra -fPIC -fvisibility=hidden -DPy_LIMITED_API=0x030b0000
 HARDENING    = $(shell CC="$(CC)" $(PYTHON) -I -B $(CSRC)/link.py --flags)

@@ -15,6 +15,7 @@
     X(OPENAT, "openat", "dsi")               /* directory, path, flags; makes a descriptor                                   */ \
     X(OPENAT2, "openat2", "dsii")            /* directory, path, flags, RESOLVE_*; makes a descriptor                        */ \
     X(SAME_MOUNT, "statx", "dds")            /* check: two descriptors are on the same mount, else ESTALE for this path      */ \
+    X(MOVE_MOUNT, "move_mount", "ddi")       /* mount, where to, flags                                                       */ \
     X(MKDIRAT, "mkdirat", "dsi")             /* directory, name, mode                                                        */ \
     X(SYMLINKAT, "symlinkat", "dss")         /* directory, name, what it leads to                                            */ \
     X(IS_FILE, "fstat", "diis")              /* check: type of the file, number of the device, else ESTALE for this path     */ \
@@ -148,6 +149,8 @@ static long run(enum code code, const struct arguments *a)
         return syscall(SYS_openat2, n[0], a->s[0], how, sizeof how);
     case SAME_MOUNT:
         return is_same_mount((int)n[0], (int)n[1]);
+    case MOVE_MOUNT:
+        return syscall(SYS_move_mount, n[0], "", n[1], "", n[2]);
     case MKDIRAT:
         return mkdirat((int)n[0], a->s[0], (mode_t)n[1]);
     case SYMLINKAT:

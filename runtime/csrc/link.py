@@ -50,6 +50,7 @@ EXTENSION = (
     "json",
     "schema",
     "calls",
+    "mountinfo",
 )
 HARDENING = "-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3".split()
 OF_A_MACHINE = {"x86_64": ["-fcf-protection=full"], "aarch64": ["-mbranch-protection=standard"]}

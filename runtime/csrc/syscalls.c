@@ -1,6 +1,7 @@
 /* The extension pyrunc.linux._syscalls: one function per system call that Python lacks, calls(), finish(), spawn() and json().
  *
- * The tables of functions are in mount.c, file.c, process.c, bpf.c, ops.c (finish), spawn.c, procfs.c, json.c, schema.c and calls.c; this file
+ * The tables of functions are in mount.c, file.c, process.c, bpf.c, ops.c (finish), spawn.c, procfs.c, json.c, schema.c,
+ * calls.c and mountinfo.c; this file
  * combines them. It uses the limited API of 3.11, so that one file works with every later interpreter. The program has no
  * threads, and none of these calls releases the interpreter's lock. */
 #include "syscalls.h"
@@ -165,7 +166,7 @@ static int add_ops(PyObject *module)
 
 static int fill(PyObject *module)
 {
-    PyMethodDef *const tables[] = {calls_mount, calls_file, calls_process, calls_bpf, calls_finish, calls_spawn, calls_procfs, calls_json, calls_schema, calls_calls};
+    PyMethodDef *const tables[] = {calls_mount, calls_file, calls_process, calls_bpf, calls_finish, calls_spawn, calls_procfs, calls_json, calls_schema, calls_calls, calls_mountinfo};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (PyModule_AddFunctions(module, tables[i]))
             return -1;

@@ -60,6 +60,6 @@ extern PyTypeObject *stat_type;
 int add_stat(PyObject *module);
 
 extern PyMethodDef calls_mount[], calls_file[], calls_process[], calls_bpf[], calls_finish[], calls_spawn[], calls_procfs[], calls_json[],
-    calls_schema[], calls_calls[];
+    calls_schema[], calls_calls[], calls_mountinfo[];
 
 #endif

@@ -55,6 +55,8 @@ def test_each_operation_can_use_what_the_others_have_made(folder):
         (("FCHOWN", 1000, 0, 0), errno.EBADF, "fchownat", None),
         (("SAME_MOUNT", fs.FIRST, 1000, "/x"), errno.EBADF, "statx", "/x"),
         (("FSMOUNT", fs.FIRST, 0, 0), None, "fsmount", None),
+        (("FSCONFIG", fs.FIRST, 0, None, None, 0), None, "fsconfig", None),
+        (("MOVE_MOUNT", fs.FIRST, fs.FIRST, 0), None, "move_mount", None),
     ],
 )
 def test_the_first_failure_ends_it(folder, operation, number, call, path):

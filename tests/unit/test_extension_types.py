@@ -21,6 +21,7 @@ SOURCES = (
     "json.c",
     "schema.c",
     "calls.c",
+    "mountinfo.c",
 )  # the tables that syscalls.c joins
 TYPES = {
     "i": "int",

@@ -303,7 +303,17 @@ def test_many_layers():
 
 def test_the_table_of_mounts():
     line = "36 35 98:0 /a\\040b /mnt/x\\011y\\134z rw,noatime master:1 - ext3 /dev/root rw,errors=continue"
-    assert mountinfo.table(line + "\n\n") == [("98:0", "/a b", "/mnt/x\ty\\z", "ext3", "rw,errors=continue")]
+    row = ("98:0", "/a b", "/mnt/x\ty\\z", "ext3", "rw,errors=continue")
+    assert mountinfo.table(line + "\n\n") == [row] and mountinfo.table(line) == [row]
+    other = "37 35 0:9 / /caf\xe9\udcff\\1 rw - cgroup  rw,a b"
+    assert mountinfo.table(line + "\n" + other, "cg") == [("0:9", "/", "/caf\xe9\udcff\\1", "cgroup", "rw,a b")]
+    assert mountinfo.table("") == mountinfo.table("no table") == mountinfo.table(line, "ext4") == []
+
+
+@pytest.mark.parametrize("line", ["36 35 98:0 / - ext3 /dev/root rw", "36 35 98:0 / / rw - ext3 /dev/root"])
+def test_what_is_no_table_of_mounts(line):
+    with pytest.raises(ValueError, match="not a line of a mount table"):
+        mountinfo.table(line)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ DEFAULTS = (
     (None, [True, "c", 136, -1, FULL]),  # pts
 )
 
+_BUILT_IN = frozenset([tuple(rule[1:4]) for _path, rule in DEFAULTS])
+
 
 def split(rule: Rule) -> list[Rule]:
     """Splits a rule of type "a" with numbers or partial access into one for each type: the kernel's "a" ignores numbers and access."""
@@ -86,8 +88,11 @@ class Rules:
         self.exceptions: dict[Key, set[str]] = {}
         self.punched: list[tuple[int, str]] = []
         for number, rule in enumerate(rules):
-            for one in split(rule):
-                self._add(number, one)
+            if rule[1] == "a":
+                for one in split(rule):
+                    self._add(number, one)
+            else:
+                self._add(number, rule)
 
     def _add(self, number: int, rule: Rule) -> None:
         allow, kind, major, minor, access = rule
@@ -112,9 +117,7 @@ class Rules:
 
     def lines(self) -> list[str]:
         """The exceptions in v1's format: first the config's in order, then the built-in ones."""
-        built_in = {tuple(rule[1:4]): None for _path, rule in DEFAULTS}
-        ordered = sorted(self.exceptions.items(), key=lambda item: item[0] in built_in)  # stable
-        return [text(key, access) for key, access in ordered]
+        return [text(key, self.exceptions[key]) for key in sorted(self.exceptions, key=_BUILT_IN.__contains__)]  # stable
 
 
 def _meet(one: Key, other: Key) -> bool:
@@ -133,16 +136,15 @@ _ALL = frozenset(FULL)
 def text(key: Key, access: Iterable[str]) -> str:
     kind, major, minor = key
     letters = FULL if access == _ALL else "".join(c for c in FULL if c in access)
-    return "%s %s:%s %s" % (kind, _number(major), _number(minor), letters)
-
-
-def _number(number: int) -> str:
-    return "*" if number == -1 else "%d" % number
+    return "%s %s:%s %s" % (kind, "*" if major == -1 else major, "*" if minor == -1 else minor, letters)
 
 
 def check_v1(rules: Iterable[Rule], numbers: Sequence[int] | None = None) -> None:
     """Unsupported if the list has a deny within a wildcard allow, which v1 would silently ignore. numbers: the index of each rule in the
     config, -1 for a built-in one; without it, the list is the config's."""
+    rules = list(rules)
+    if len({rule[0] for rule in rules if rule[1:] != ["a", -1, -1, FULL]}) < 2:
+        return  # only a rule that denies cuts a hole into what others allow
     punched = Rules(rules).punched
     if punched:
         number, what = punched[0]

@@ -14,6 +14,7 @@ from pyrunc.cgroup.fs import GONE, O_LOOK, REFUSED, children, levels, named, ope
 from pyrunc.errors import CallError, StepFailure, errno_text
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import AT_SYMLINK_NOFOLLOW
+from pyrunc.linux.fs import FIRST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ def explore(mount: str, path: str, key: str) -> Seen:
         names = levels(mount, path)
         for name in names:
             try:
-                below = posix.open(name, O_LOOK, dir_fd=fd)
+                below = _syscalls.find(fd, name, O_LOOK, 0)
             except OSError as e:
-                if e.errno == errno.ENOENT:
-                    break
                 raise named(e, "open", path) from None
+            if below is None:
+                break
             posix.close(fd)
             fd = below
             count += 1
@@ -93,17 +94,7 @@ def _make(
     try:
         for number, name in enumerate(names[there:], there):
             done = done + "/" + name
-            try:
-                posix.mkdir(name, 0o755, dir_fd=fd)
-                made = True
-            except OSError as e:
-                made = False
-                if e.errno != errno.EEXIST and not (e.errno in REFUSED and _is_there(fd, name)):
-                    raise named(e, "mkdir", done) from None
-            try:
-                below = posix.open(name, O_LOOK, dir_fd=fd)
-            except OSError as e:
-                raise named(e, "open", done) from None
+            made, below = _level(fd, name, done)
             try:
                 if prepare is not None:
                     prepare(below, fd, done, number == len(names) - 1)
@@ -117,6 +108,21 @@ def _make(
         return made, _syscalls.fstat(fd).st_ino
     finally:
         posix.close(fd)
+
+
+def _level(fd: int, name: str, path: str) -> tuple[bool, int]:
+    """(whether it was created here, descriptor) of a level that may exist already. CallError for `path`."""
+    try:
+        return True, _syscalls.calls([("MKDIRAT", fd, name, 0o755), ("OPENAT", fd, name, O_LOOK)], FIRST)
+    except CallError as e:
+        if e.at:
+            raise named(e, "open", path) from None
+        if e.errno != errno.EEXIST and not (e.errno in REFUSED and _is_there(fd, name)):
+            raise named(e, "mkdir", path) from None
+    try:
+        return False, posix.open(name, O_LOOK, dir_fd=fd)
+    except OSError as e:
+        raise named(e, "open", path) from None
 
 
 def _is_there(fd: int, name: str) -> bool:

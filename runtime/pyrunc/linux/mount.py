@@ -32,6 +32,7 @@ SUPERBLOCK = (
 OLD_ONLY = c.MS_SILENT | c.MS_I_VERSION | c.MS_POSIXACL  # fsconfig(2) has no names for these
 VALUE_LIMIT = 255  # in fsconfig(2)
 LOG_LINES = 16
+BY_DESCRIPTOR = c.MOVE_MOUNT_F_EMPTY_PATH | c.MOVE_MOUNT_T_EMPTY_PATH  # both ends of move_mount(2)
 PATIENCE = (5, 100)  # how long the callers of make_readonly() wait for a writer: attempts, and milliseconds between two
 
 
@@ -52,7 +53,7 @@ def clone_fd(fd: int, recursive: bool = False) -> int:
 
 def attach(tree_fd: int, target_fd: int) -> None:
     """Attaches a detached mount to the file that `target_fd` refers to. Afterwards `tree_fd` refers to the root of the attached mount."""
-    _syscalls.move_mount(tree_fd, b"", target_fd, b"", c.MOVE_MOUNT_F_EMPTY_PATH | c.MOVE_MOUNT_T_EMPTY_PATH)
+    _syscalls.move_mount(tree_fd, b"", target_fd, b"", BY_DESCRIPTOR)
 
 
 def setattr(fd: int, attr_set: int, attr_clr: int, recursive: bool = False, propagation: int = 0, userns_fd: int = 0) -> None:

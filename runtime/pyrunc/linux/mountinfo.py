@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+from pyrunc.fileio import fsencode
+from pyrunc.linux import _syscalls
+
 
 def table(text: str, wanted: str = "") -> list[tuple[str, str, str, str, str]]:
     """-> [(device, root, mount point, type, options of the file system)], in the order of the table. wanted: only types that begin with
-    this; finding those is much faster than splitting every line."""
-    found = []
-    mark = " - " + wanted
-    for line in text.split("\n"):
-        if mark not in line:
-            continue
-        head, _dash, tail = line.partition(" - ")
-        if tail.startswith(wanted):
-            fields = head.split(" ")
-            kind, _source, settings = tail.split(" ", 2)
-            if "\\" in head:
-                fields[3:5] = unescape(fields[3]), unescape(fields[4])
-            found.append((fields[2], fields[3], fields[4], kind, settings))
-    return found
+    this. ValueError if the text is not a mount table."""
+    return _syscalls.mount_table(fsencode(text), wanted)
 
 
 def below(text: str, path: str) -> list[tuple[int, str]]:

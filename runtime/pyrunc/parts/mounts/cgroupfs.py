@@ -84,16 +84,20 @@ def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups
     """Mounts one hierarchy below the tmpfs, which is new and empty, and creates the links for its controllers if it has several (cpu ->
     cpu,cpuacct)."""
     name, keys, _point, _root = hierarchy
-    target = _syscalls.calls([("MKDIRAT", top, name, 0o755), ("OPENAT", top, name, paths.NEW_DIRECTORY)], fs.FIRST)
-    tree = None
+    tree = _own_mount(item, keys or [name]) if entry["cgroupns"] else None
+    if tree is None:
+        tree = bind.with_flags(_clone(hierarchy, plan, run, entry), item)
     try:
-        if entry["cgroupns"]:
-            tree = _own_mount(item, keys or [name])
-        if tree is None:
-            tree = bind.with_flags(_clone(hierarchy, plan, run, entry), item)
-        mount.attach(tree, target)
+        _syscalls.calls(
+            [
+                ("MKDIRAT", top, name, 0o755),
+                ("OPENAT", top, name, paths.NEW_DIRECTORY),
+                ("MOVE_MOUNT", tree, fs.FIRST, mount.BY_DESCRIPTOR),
+            ],
+            -1,
+        )
     finally:
-        fs.close(target, tree)
+        posix.close(tree)
     if "," in name:
         for controller in name.split(","):
             fs.symlink(name, controller, dir_fd=top)
