@@ -152,7 +152,8 @@ def test_tcp_connection(counter, lock, no_leaks):
     """An open connection inside is saved only on request, and then continues: each step is sent through it and returned."""
     if lock == "iptables" and not shutil.which("iptables-restore", path="/usr/sbin:/sbin"):
         pytest.skip("this machine has no iptables")
-    made = counter(say="$(echo $n >&3; read back <&4; echo $back)", before=ECHO)
+    # not `read`, which in busybox 1.38 never returns in the handler of a signal
+    made = counter(say="$(echo $n >&3; head -n 1 <&4)", before=ECHO)
     if not made.runtime.is_pyrunc:
         pytest.skip("runc does not support --network-lock")
     made.run()
