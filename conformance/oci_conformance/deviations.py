@@ -3,8 +3,13 @@
 Rule: it is a list. A case that all of them fail is here with the reason why they do.
 """
 
-RUNC = ("runc", "1.1.*")
+# the versions that have been examined, with patterns of fnmatch; one of another version has all its failures reported
+RUNC = ("runc", "1.1.* 1.3.*")
+RUNC_1_1 = ("runc", "1.1.*")
+RUNC_1_3 = ("runc", "1.3.*")
 CRUN = ("crun", "1.2[0-9] 1.2[0-9].*")
+CRUN_1_21 = ("crun", "1.21 1.21.*")
+CRUN_1_28 = ("crun", "1.28 1.28.*")
 PYRUNC = ("pyrunc", "*")
 INVALID = "Runtimes MUST generate an error when invalid or unsupported values are encountered."
 OPTIONS = "Runtimes MUST/SHOULD/MAY implement the following option strings for Linux"
@@ -77,43 +82,50 @@ DEVIATIONS = (
         "Runtimes SHOULD NOT fail if the container configuration requests capabilities that cannot be granted",
         "capset's EPERM is a failure",
     ),
-    (RUNC, "user.domainname", "domainname", "domainname (string, OPTIONAL) specifies the container's domainname", NEWER),
+    (RUNC_1_1, "user.domainname", "domainname", "domainname (string, OPTIONAL) specifies the container's domainname", NEWER),
     (
-        RUNC,
+        RUNC_1_1,
         "scheduling.scheduler_*",
         "scheduler.* values.name",
         "scheduler (object, OPTIONAL)",
         NEWER,
     ),
     (
-        RUNC,
+        RUNC_1_1,
         "scheduling.io_priority*",
         "io-priority.* values.name",
         "ioPriority (object, OPTIONAL)",
         NEWER,
     ),
     (
-        RUNC,
+        RUNC_1_1,
         "scheduling.personality*",
         "personality.*",
         "LINUX32 will set the uname system call to show a 32 bit CPU type",
         "personality is ignored",
     ),
     (
-        RUNC,
+        RUNC_1_1,
         "idmap.*",
         "option.*idmap* mounts.mappings.both",
         "idmap: Indicates that the mount MUST have an idmapping applied.",
         NEWER,
     ),
     (RUNC, "mount_options.defaults", "option.defaults", OPTIONS, "defaults is passed to the file system, which refuses it"),
-    (RUNC, "mount_options.r*", "option.ratime option.rnostrictatime", OPTIONS, "mount_setattr refuses how it is asked for"),
+    (RUNC_1_1, "mount_options.r*", "option.ratime option.rnostrictatime", OPTIONS, "mount_setattr refuses how it is asked for"),
     (
-        RUNC,
+        RUNC_1_1,
         "features.mount_options",
         "features.mount-options",
         "The runtime MUST recognize the elements in this array",
         "ratime and rnostrictatime fail with EINVAL",
+    ),
+    (
+        RUNC_1_3,
+        "features.mount_options",
+        "features.mount-options",
+        "The runtime MUST recognize the elements in this array",
+        "defaults is listed, but the file system gets it and refuses it",
     ),
     # ---- runc: Linux
     (
@@ -128,14 +140,14 @@ DEVIATIONS = (
         "v2",
     ),
     (
-        RUNC,
+        RUNC_1_1,
         "namespaces.*time",
         "namespaces.time namespaces.new namespaces.inherited",
         "The following namespace types SHOULD be supported: … time",
         NEWER,
     ),
     (
-        RUNC,
+        RUNC_1_1,
         "namespaces.offsets*",
         "time-offsets.*",
         "timeOffsets (object, OPTIONAL) sets the offset for Time Namespace.",
@@ -157,8 +169,8 @@ DEVIATIONS = (
     ),
     (RUNC, "devices.invalid", "devices.numbers.required", "major, minor (int64, REQUIRED unless type is p)", "missing numbers are 0"),
     (RUNC, "device_list.invalid", "values.name device-list.type", INVALID, "letters of access other than r, w, m are not checked"),
-    (RUNC, "resources.cpu_burst", "cpu.burst", "burst (uint64, OPTIONAL)", NEWER),
-    (RUNC, "resources.cpu_idle", "cpu.idle", "idle (int64, OPTIONAL)", NEWER),
+    (RUNC_1_1, "resources.cpu_burst", "cpu.burst", "burst (uint64, OPTIONAL)", NEWER),
+    (RUNC_1_1, "resources.cpu_idle", "cpu.idle", "idle (int64, OPTIONAL)", NEWER),
     (
         RUNC,
         "kernel_settings.relative_paths",
@@ -167,7 +179,7 @@ DEVIATIONS = (
         "it is not checked",
     ),
     (
-        RUNC,
+        RUNC_1_1,
         "kernel_settings.shared",
         "propagation.shared",
         "shared: the rootfs mount belongs to a new peer group.",
@@ -181,7 +193,7 @@ DEVIATIONS = (
         "the parent of the root is made private before the root is bound",
     ),
     (
-        RUNC,
+        RUNC_1_1,
         "kernel_settings.unbindable",
         "propagation.unbindable",
         "unbindable: the rootfs mount is a private mount that cannot be bind-mounted.",
@@ -248,6 +260,13 @@ DEVIATIONS = (
         "the value is not looked at",
     ),
     (CRUN, "lifecycle.other_major", "oci-version.unsupported", INVALID, "the value of ociVersion is not looked at"),
+    (
+        CRUN_1_28,
+        "lifecycle.no_utf8",
+        "json.utf8",
+        "All configuration JSON MUST be encoded in UTF-8.",
+        "json-c, which replaced yajl, takes any bytes in a string",
+    ),
     (CRUN, "lifecycle.duplicates", "json.duplicates", "JSON objects MUST NOT include duplicate names.", "it is not checked"),
     (
         CRUN,
@@ -282,7 +301,7 @@ DEVIATIONS = (
         "capset's EPERM is a failure",
     ),
     (
-        CRUN,
+        CRUN_1_21,
         "scheduling.scheduler_deadline",
         "scheduler.deadline",
         "runtime (uint64, OPTIONAL) …, used by the deadline scheduler.",
@@ -301,6 +320,13 @@ DEVIATIONS = (
     ),
     (CRUN, "device_list.invalid", "values.name device-list.type", INVALID, "with version 2 cgroups an unknown type is taken", "v2"),
     # ---- crun: mounts
+    (
+        CRUN_1_28,
+        "terminal.device",
+        "default-device.console",
+        "/dev/console is set up if terminal is enabled in the config by bind mounting the pseudoterminal pty to /dev/console.",
+        "it is a symbolic link to the terminal below /dev/pts",
+    ),
     (
         CRUN,
         "mount_options.*",
@@ -380,6 +406,13 @@ DEVIATIONS = (
         "mount-label",
         "mountLabel (string, OPTIONAL) will set the Selinux context for the mounts",
         "without SELinux it is ignored",
+    ),
+    (
+        CRUN_1_28,
+        "privileges.apparmor_missing",
+        "apparmor",
+        "apparmorProfile (string, OPTIONAL) specifies the name of the AppArmor profile for the process.",
+        "without AppArmor it is ignored",
     ),
     (CRUN, "seccomp.incomplete", "seccomp.names.one", "names MUST contain at least one entry.", "a rule without names is no rule"),
     (
