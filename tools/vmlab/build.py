@@ -150,14 +150,16 @@ def suite() -> str:
 
 
 def make_root(tmp: pathlib.Path, root: pathlib.Path) -> None:
-    """Creates it with mmdebstrap. The kernel's package is only downloaded: its scripts would spend an hour building an initrd."""
+    """Creates it with mmdebstrap. The kernel's packages are only downloaded: their scripts would spend an hour building an initrd. (After
+    Debian 13, the modules, the image and its configuration are in packages of their own.)"""
     settings = tmp / "apt.conf"
     wanted = ("Acquire::Check-", "Acquire::http", "Acquire::https", "Acquire::Retries", "Acquire::AllowInsecure")
     lines = lab.done("apt-config", ["apt-config", "dump"]).decode().splitlines()
     settings.write_text("".join(line + "\n" for line in lines if line.startswith(wanted)))
     fetch = (
-        "cd '%s'; export APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\"; "
-        "apt-get download -qq $(apt-cache depends %s | sed -n 's/ *Depends: //p' | grep linux-image | head -1)"
+        "cd '%s'; export APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\"; needs() { apt-cache depends $1 | sed -n 's/ *Depends: //p'; }; "
+        "image=$(needs %s | grep linux-image | head -1); "
+        "apt-get download -qq $image $(needs $image | grep -E '^linux-(base|binary|modules)-[0-9]')"
     )
     argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=essential", "--format=directory", "--include=" + ",".join(packages("guest"))]
     argv += ["--aptopt=%s" % settings, "--dpkgopt=force-unsafe-io", "--skip=check/empty"]
@@ -175,24 +177,25 @@ def make_root(tmp: pathlib.Path, root: pathlib.Path) -> None:
 def unpack_kernel(tmp: pathlib.Path, root: pathlib.Path) -> str:
     """-> the kernel's version. Modules are stored unpacked on the disk, and the ELF image is extracted: an emulated processor takes seconds
     for either."""
-    package = glob.glob(str(tmp / "linux-image-*.deb"))
-    if not package:
-        raise lab.LabError("the kernel's package was not fetched: %s" % LOG.read_text(errors="replace").strip()[-500:])
-    lab.done("dpkg-deb", ["dpkg-deb", "-x", package[0], str(tmp / "kernel")])
-    above = next(p for p in (tmp / "kernel/usr/lib/modules", tmp / "kernel/lib/modules") if p.is_dir())
-    version = next(above.iterdir()).name
+    for package in glob.glob(str(tmp / "linux-*.deb")):
+        lab.done("dpkg-deb", ["dpkg-deb", "-x", package, str(tmp / "kernel")])
+    found = [*(tmp / "kernel").glob("usr/lib/modules/*"), *(tmp / "kernel").glob("lib/modules/*")]
+    images = [path for above in found for path in (tmp / "kernel/boot" / ("vmlinuz-" + above.name), above / "vmlinuz") if path.exists()]
+    configs = [path for above in found for path in (tmp / "kernel/boot" / ("config-" + above.name), above / "config") if path.exists()]
+    if not images or not configs:
+        raise lab.LabError("the kernel's packages were not fetched: %s" % LOG.read_text(errors="replace").strip()[-500:])
+    version = found[0].name
     modules = root / "usr/lib/modules" / version
-    shutil.copytree(above / version, modules, symlinks=True)
+    shutil.copytree(found[0], modules, symlinks=True)
     for name in USELESS_MODULES:
         shutil.rmtree(modules / "kernel" / name, ignore_errors=True)
     packed = [str(p) for p in modules.rglob("*.ko.xz")]
     for at in range(0, len(packed), 500):
         lab.done("xz", ["xz", "-d", "-T0", *packed[at : at + 500]])
     lab.done("depmod", ["depmod", "-b", str(root), version])
-    boot = tmp / "kernel/boot"
-    image = next(boot.glob("vmlinuz-*")).read_bytes()
+    image = images[0].read_bytes()
     lab.KERNEL.write_bytes(elf_of(image) or image)
-    shutil.copy(next(boot.glob("config-*")), root / "boot")
+    shutil.copy(configs[0], root / "boot" / ("config-" + version))
     return version
 
 
