@@ -93,6 +93,9 @@ def execute(run: ExecRun) -> None:
         run.waits = _waits(run)
         ops = steps.operations(EXEC, "tail", "host", run, _own_operations(run))
         before = [op for op in steps.operations(EXEC, "outside", "host", run, {}) if op is not None]
+        if run.userns_pid and not _is_in(run.userns_pid, run.userns):  # what was read about it may belong to another namespace
+            words = "pid %d has left the container's user namespace meanwhile" % run.userns_pid
+            raise StateError("user-namespace-left", words, state_dir.id, "running", hint="try again")
         cgroup_fd = _cgroup(run, before, opened)
         began = trace.now()
         _spawn(run, joins, ops, before, cgroup_fd, cancel)
@@ -108,20 +111,30 @@ def _namespaces(run: ExecRun, opened: list[int]) -> tuple[tuple[int, int], ...]:
     """[(fd, type)] of the namespaces that the container was created with, except those that are ours."""
     recorded = run.container.state.get("namespaces")
     joins = []
+    spaces = planner.module("namespaces")
     for kind in JOINS:
-        try:
-            if ns.is_shared(run.init_pid, kind) if recorded is None else kind not in recorded:
-                continue
-        except FileNotFoundError:
-            continue  # a kernel without this kind
+        if spaces.is_shared(run.plans, kind) if recorded is None else kind not in recorded:
+            continue
         fd = namespace_of(run.container.state, kind)
+        if recorded is None and kind == "user" and spaces.is_new(run.plans, kind):
+            fd = ns.made_in_ours(fd)
         opened.append(fd)
         joins.append((fd, ns.FLAGS[kind]))
     if joins and joins[0][1] == ns.FLAGS["user"]:  # before it those with another owner, over which we have no privileges from inside
         user_fd = joins[0][0]
-        others = [join for join in joins[1:] if not ns.is_owned_by(join[0], user_fd)]
+        others = [join for join in joins[1:] if not ns.is_owned_by(join[0], user_fd, below=True)]
         joins = [*others, *(join for join in joins if join not in others)]
+        run.userns = fs.fstat(user_fd).st_ino
+        run.userns_pid = run.init_pid if _is_in(run.init_pid, run.userns) else process_in(run.container.state, "user", run.userns)
     return tuple(joins)
+
+
+def _is_in(pid: int, inode: int) -> bool:
+    """Whether a process is in the user namespace with this inode. It can leave it, but never return."""
+    try:
+        return posix.stat("/proc/%d/ns/user" % pid).st_ino == inode
+    except OSError:
+        return False
 
 
 def namespace_of(state: State, kind: str) -> int:

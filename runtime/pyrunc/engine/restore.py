@@ -245,7 +245,7 @@ def _loopback(pid: int) -> None:
 
 def _restored(run: Run, settings: Settings, held: Entry, pid: int) -> None:
     """All processes exist but are stopped: from here on this is the container's init."""
-    run.pid = run.init_pid = pid
+    run.pid = run.init_pid = run.userns_pid = pid
     run.pidfd = posix.pidfd_open(pid)
     run.stored.state["start_time"] = pidfd.start_time(pid)
     host.record_places(run)

@@ -58,7 +58,7 @@ class Run:
         self.starts_later = True  # another command will start it, possibly after days; False if this one does
         # exec and restore: the host side of a process that clone_init does not create
         self.init_pid = 0
-        self.userns_pid = 0  # a process in the user namespace that is joined
+        self.userns_pid = 0  # exec and restore: a process in the container's user namespace; 0 if it has none, or none is left in it
         self.may_be_traced = False  # before execve, by processes that may have CAP_SYS_PTRACE (init's child, and exec)
         self.attach_to = -1  # version 2: the cgroup that pid is moved into while it waits
 
@@ -159,6 +159,7 @@ class ExecRun(Run):
         self.strangers: frozenset[int] = frozenset()  # children that this process already had
         self.waits = False  # the process that becomes the program waits for our answer
         self.joined = False  # pid and pidfd now refer to the process that becomes the program, no longer to the one that joins
-        self.init_pid = self.userns_pid = state["pid"]
+        self.init_pid = state["pid"]
+        self.userns = 0  # the inode of the user namespace that is joined, which userns_pid is in
         self.annotations = state.get("annotations", {})
         self.kept = self  # a cycle: nothing is freed when the command returns, because _exit(2) is next

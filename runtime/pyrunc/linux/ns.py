@@ -93,19 +93,24 @@ def is_shared(pid: int, kind: str) -> bool:
     return posix.readlink("/proc/%d/ns/%s" % (pid, FILES[kind])) == posix.readlink("/proc/self/ns/" + FILES[kind])
 
 
-def is_owned_by(fd: int, user_fd: int) -> bool:
-    """Whether a namespace belongs to a user namespace, both given by descriptors (NS_GET_USERNS of ioctl_nsfs(2)). One that belongs to a user
-    namespace above ours (EPERM) does not."""
+def is_owned_by(fd: int, user_fd: int, *, below: bool = False) -> bool:
+    """Whether a namespace belongs to a user namespace, both given by descriptors (NS_GET_USERNS of ioctl_nsfs(2)); with `below`, or to one
+    that was created in it. One that belongs to a user namespace above ours (EPERM) does not."""
     try:
         owner = fcntl.ioctl(fd, NS_GET_USERNS)
     except OSError as e:
         if e.errno != errno.EPERM:
             raise
         return False
+    found = -1
     try:
-        return fileio.is_same(posix.fstat(owner), posix.fstat(user_fd))
+        user = posix.fstat(user_fd)
+        if fileio.is_same(posix.fstat(owner), user):
+            return True
+        found = ancestor(owner, user.st_ino) if below else -1
+        return found >= 0
     finally:
-        posix.close(owner)
+        fs.close(owner, *([found] if found >= 0 else []))
 
 
 def ancestor(fd: int, inode: int) -> int:
@@ -122,6 +127,20 @@ def ancestor(fd: int, inode: int) -> int:
         if posix.fstat(parent).st_ino == inode:
             return parent
         above = parent
+
+
+def made_in_ours(fd: int) -> int:
+    """fd of the user namespace that was created in ours and is, or contains, the one that `fd` refers to. Closes fd, or returns it."""
+    while True:
+        try:
+            parent = fcntl.ioctl(fd, NS_GET_PARENT)
+        except OSError:  # it is not below ours
+            return fd
+        if is_own(parent, "user"):
+            posix.close(parent)
+            return fd
+        posix.close(fd)
+        fd = parent
 
 
 def exists(kind: str) -> bool:

@@ -88,11 +88,11 @@ def init_stdio_owner(entry: Entry, run: InitRun) -> None:
 
 def exec_owner(entry: Entry, run: ExecRun) -> None:
     """Host side of exec: the same for the descriptors to keep and for our own stdio, which the new process inherits unless it gets a
-    terminal. The user's id is translated by the id map of run.init_pid."""
+    terminal. The user's id is translated by the id map of run.userns_pid."""
     descriptors.hand_on(entry["keep"])
     uid: int | None = entry["uid"]
     if run.plans.get("namespaces", {}).get("userns"):
-        uid = ids.outer_uid(run.init_pid, entry["uid"])
+        uid = ids.outer_uid(run.userns_pid, entry["uid"]) if run.userns_pid else None
     if uid is not None and inherits_stdio(run.plans):
         _give(uid)
 

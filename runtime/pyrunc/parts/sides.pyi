@@ -76,7 +76,7 @@ class TailRun(Run, Protocol):
     """What operations may use in both tails, that of init and that of exec."""
 
     seccomp_bpf: bytes
-    userns_pid: int  # exec: a process in the target user namespace; 0 in init, which is in it
+    userns_pid: int  # exec: a process in the user namespace that is joined; 0 if none is joined or none is left, and in init
     may_be_traced: bool  # before execve, by processes that may have CAP_SYS_PTRACE in the host's user namespace
 
     @property

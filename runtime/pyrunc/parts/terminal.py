@@ -185,6 +185,6 @@ def exec_open(entry: Entry, run: ExecRun) -> None:
     _settings(entry, slave)
     uid: int | None = entry["uid"]
     if run.plans.get("namespaces", {}).get("userns"):
-        uid = ids.outer_uid(run.init_pid, entry["uid"])
+        uid = ids.outer_uid(run.userns_pid, entry["uid"]) if run.userns_pid else None
     if uid is not None:  # without a mapping the process can't be started; op_ids reports that
         _give(slave, uid)

@@ -157,7 +157,8 @@ def init_become_root(entry: Entry, run: InitRun) -> None:
 
 def op_ids(entry: Entry, run: TailRun) -> Op:
     """("IDS", uid, gid, groups as uint32 array or None). If the target user namespace forbids setgroups, asking for groups is a failure;
-    they are never silently skipped. Uses run.proc in init; exec sets run.userns_pid to a process in the target namespace."""
+    they are never silently skipped. Uses run.proc in init; exec sets run.userns_pid to a process in the target namespace. If it knows none,
+    setgroups(2) itself tells whether it is forbidden."""
     groups = pack("=%dI" % len(entry["groups"]), *entry["groups"]) if entry["setgroups"] else None
     if groups is not None and entry["userns"] and _denied(run):
         if entry["groups"]:

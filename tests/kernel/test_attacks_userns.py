@@ -1,0 +1,87 @@
+"""exec into a container with a user namespace whose init has moved to another one, which it has created and whose maps it has written."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+import harness
+from rootless_user import UID, mapped
+from test_joined_pids import MAPS
+from test_joining import until, until_executed
+
+pytestmark = pytest.mark.kernel
+
+STAYS, MOVES = ["/bin/sleep", "1000"], ["/bin/unshare", "-U", "-r", "/bin/sleep", "1000"]  # -r: as root there, after "deny" in setgroups
+GROUPS = ["--groups", "%d,42" % UID]
+SPACE = {"/linux/namespaces/-": {"type": "user"}, "/linux/uidMappings": MAPS, "/linux/gidMappings": MAPS}
+BARE = {"/linux/maskedPaths": [], "/linux/readonlyPaths": [], "/process/user": {"uid": 1000, "gid": 1000}}
+
+
+def moved(runtime: harness.Runtime, bundle: harness.Bundle) -> tuple[str, bool]:
+    """(id of a started container, whether its init is in a namespace where setgroups is denied)."""
+    id = runtime.started(bundle)
+    pid = runtime.state(id)["pid"]
+    until_executed(pid, "sleep")
+    return id, pathlib.Path("/proc/%d/setgroups" % pid).read_text() == "deny\n"
+
+
+def status_of(pid: int, field: str) -> list[str]:
+    lines = pathlib.Path("/proc/%d/status" % pid).read_text().splitlines()
+    return next(line.split()[1:] for line in lines if line.startswith(field + ":"))
+
+
+def comm_of(pid: str) -> str:
+    try:
+        return pathlib.Path("/proc/%s/comm" % pid).read_text()
+    except OSError:
+        return ""  # the process that joins ends when it has left a child
+
+
+def groups_of(command: list[str], env: dict[str, str]) -> list[str]:
+    """The groups of the program that a command executes in a container, which is ended then."""
+    with subprocess.Popen(command, env=env) as process:
+
+        def program() -> list[str]:
+            children = pathlib.Path("/proc/%d/task/%d/children" % (process.pid, process.pid)).read_text().split()
+            return [pid for pid in children if comm_of(pid) == "sleep\n"]
+
+        try:
+            return status_of(int(until(program, "the program")[0]), "Groups")
+        finally:
+            process.terminate()  # which is forwarded
+
+
+@pytest.mark.parametrize("args", [STAYS, MOVES], ids=["stays", "moves"])
+@pytest.mark.parametrize("more", [[], [5, 7]], ids=["no groups", "groups"])
+def test_the_groups_are_those_of_the_config(pyrunc, make_bundle, args, more):
+    """Not the caller's: a denied setgroups(2) is for users who may not drop a group, and init does not decide about it."""
+    user = {"uid": 1000, "gid": 1000, "additionalGids": more}
+    id, denied = moved(pyrunc, make_bundle({**SPACE, **BARE, "/process/user": user}, args=args))
+    assert denied == (args is MOVES)
+    command = ["setpriv", *GROUPS, "--", *pyrunc.argv("exec", id, *STAYS)]
+    assert groups_of(command, pyrunc.env) == ["%d" % (300000 + group) for group in more]
+
+
+@pytest.mark.parametrize("args", [STAYS, ["/bin/sh", "-c", "sleep 1000 & exec %s" % " ".join(MOVES)]], ids=["stays", "moves"])
+def test_the_owner_of_a_pipe_is_the_user_of_the_config(pyrunc, make_bundle, args):
+    id, _denied = moved(pyrunc, make_bundle({**SPACE, **BARE}, args=args))
+    reader, writer = os.pipe()
+    subprocess.run(
+        pyrunc.argv("exec", "--user", "0:0", id, "/bin/true"), env=pyrunc.env, stdout=writer, check=True, timeout=harness.WATCHDOG
+    )
+    assert os.fstat(reader).st_uid == 300000
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("args", [STAYS, MOVES], ids=["stays", "moves"])
+def test_the_groups_of_an_ordinary_user(subordinate, make, args):
+    """Who may drop groups, with subordinate ids, keeps none."""
+    id, denied = moved(subordinate, make({**mapped(), "/process/user": {"uid": 1000, "gid": 1000}}, args))
+    assert denied == (args is MOVES)
+    subordinate.prefix = [GROUPS[0] + "=" + GROUPS[1] if word == "--clear-groups" else word for word in subordinate.prefix]
+    assert groups_of(subordinate.argv("exec", id, *STAYS), subordinate.env) == []
