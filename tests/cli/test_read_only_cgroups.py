@@ -28,6 +28,9 @@ def test_commands_for_a_running_container(pyrunc, waiting):
     harness.until_processes(pyrunc, id)
     for words in (["pause", id], ["update", "--pids-limit", "5", id], ["exec", id, "/bin/true"]):
         done = read_only(pyrunc.argv(*words))
+        if words[0] == "exec" and (harness.CGROUP / "cgroup.controllers").exists():  # version 2: clone3(2) does not write to the mount
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+            continue
         assert done.returncode == (255 if words[0] == "exec" else 1) and len(done.stderr.splitlines()) == 1, done
         assert "read-only" in done.stderr and done.stdout == ""
     assert pyrunc.status(id) == "running"
