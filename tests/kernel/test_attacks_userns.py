@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -85,3 +86,31 @@ def test_the_groups_of_an_ordinary_user(subordinate, make, args):
     assert denied == (args is MOVES)
     subordinate.prefix = [GROUPS[0] + "=" + GROUPS[1] if word == "--clear-groups" else word for word in subordinate.prefix]
     assert groups_of(subordinate.argv("exec", id, *STAYS), subordinate.env) == []
+
+
+@pytest.fixture(params=["allow", "deny"])
+def foreign(request: pytest.FixtureRequest) -> Iterator[dict[str, harness.Json]]:
+    """Changes for a container in a user namespace that somebody else has made, where setgroups(2) is allowed or denied."""
+    with subprocess.Popen(["unshare", "--user", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        folder = pathlib.Path("/proc/%d" % process.pid)
+        for name, text in (("setgroups", request.param), ("uid_map", "0 300000 65536"), ("gid_map", "0 300000 65536")):
+            (folder / name).write_text(text)
+        yield {
+            "/linux/namespaces/-": {"type": "user", "path": str(folder / "ns/user")},
+            "/linux/maskedPaths": [],
+            "/linux/readonlyPaths": [],
+        }
+        process.kill()
+
+
+def test_the_groups_in_a_joined_namespace(pyrunc, make_bundle, foreign):
+    """Those of root, which may give them up before it joins, are not kept because it may not do so afterwards."""
+    bundle, id = make_bundle(foreign, args=STAYS), pyrunc.new_id()
+    with open(os.devnull, "r+") as null:
+        argv = ["setpriv", *GROUPS, "--", *pyrunc.argv("create", "--bundle", bundle, id)]
+        subprocess.run(argv, env=pyrunc.env, stdin=null, stdout=null, check=True, timeout=harness.WATCHDOG)
+    pid = pyrunc.state(id)["pid"]
+    assert (status_of(pid, "Groups"), status_of(pid, "Uid")) == ([], ["300000"] * 4)
+    pyrunc.start(id)
+    assert groups_of(["setpriv", *GROUPS, "--", *pyrunc.argv("exec", id, *STAYS)], pyrunc.env) == []

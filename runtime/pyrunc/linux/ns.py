@@ -160,6 +160,14 @@ def reap(pid: int) -> None:
         return
 
 
+def leave_groups() -> None:
+    """Gives up this process's supplementary groups, if it may: in a user namespace that denies it they would stay (user_namespaces(7))."""
+    try:
+        posix.setgroups([])
+    except PermissionError:
+        return
+
+
 def join(fd: int, kind: str) -> None:
     """setns(2). The CallError names the namespace (.namespace)."""
     try:
@@ -173,7 +181,12 @@ def join(fd: int, kind: str) -> None:
 
 
 def clone_init(
-    joins: dict[str, int], flags: int, cgroup_fd: int = -1, offsets: bytes | None = None, stays: bool = False
+    joins: dict[str, int],
+    flags: int,
+    cgroup_fd: int = -1,
+    offsets: bytes | None = None,
+    stays: bool = False,
+    keeps_groups: bool = True,
 ) -> tuple[int, int, tuple[str, ...]]:
     """Returns (pid, pidfd, ()) of init in the host side, and (0, -1, kinds that it has already joined) in init.
 
@@ -181,9 +194,10 @@ def clone_init(
     cgroup namespace. cgroup_fd: for CLONE_INTO_CGROUP, or -1. offsets: the text of timens_offsets. An intermediate process is used for a
     joined pid or user namespace, for offsets, and for any join together with a new user namespace, from inside which init couldn't enter
     namespaces that the outer one owns. stays: the intermediate process itself becomes init, so only its children are in the pid and time
-    namespaces. CallError: .namespace names the one that failed."""
+    namespaces. keeps_groups: false if it leaves our supplementary groups, as far as it may, before it joins a user namespace, which may deny
+    that. CallError: .namespace names the one that failed."""
     if offsets or "user" in joins or "pid" in joins or (joins and flags & CLONE_NEWUSER):
-        return _by_intermediate(joins, flags, cgroup_fd, offsets, stays)
+        return _by_intermediate(joins, flags, cgroup_fd, offsets, stays, keeps_groups)
     return (*_clone(flags, SIGCHLD, cgroup_fd, True), ())
 
 
@@ -199,14 +213,14 @@ def _clone(flags: int, exit_signal: int, cgroup_fd: int, is_init: bool) -> tuple
 
 
 def _by_intermediate(
-    joins: dict[str, int], flags: int, cgroup_fd: int, offsets: bytes | None, stays: bool
+    joins: dict[str, int], flags: int, cgroup_fd: int, offsets: bytes | None, stays: bool, keeps_groups: bool
 ) -> tuple[int, int, tuple[str, ...]]:
     early_cgroup = stays or "cgroup" in joins  # inside another cgroup namespace, CLONE_INTO_CGROUP is refused (nsdelegate)
     reader, writer = posix.pipe2(posix.O_CLOEXEC)
     try:
         pid, pidfd = _clone(0, SIGCHLD, cgroup_fd if early_cgroup else -1, stays)
         if pid == 0:
-            if not _intermediate(joins, flags, offsets, writer, -1 if early_cgroup else cgroup_fd, stays):
+            if not _intermediate(joins, flags, offsets, writer, -1 if early_cgroup else cgroup_fd, stays, keeps_groups):
                 posix._exit(0)
             return 0, -1, tuple(joins)  # init; the pipe is closed below, in both processes that get there
         posix.close(pidfd)
@@ -229,7 +243,9 @@ def _by_intermediate(
     return made, posix.pidfd_open(made), ()  # our unreaped child: the pid can't have been reused
 
 
-def _intermediate(joins: dict[str, int], flags: int, offsets: bytes | None, writer: int, cgroup_fd: int, stays: bool) -> bool:
+def _intermediate(
+    joins: dict[str, int], flags: int, offsets: bytes | None, writer: int, cgroup_fd: int, stays: bool, keeps_groups: bool
+) -> bool:
     """Runs in the intermediate process. True in init; otherwise init was created, or the failure was reported. Never raises: the code of
     the host side must not run here."""
     try:
@@ -239,6 +255,8 @@ def _intermediate(joins: dict[str, int], flags: int, offsets: bytes | None, writ
             # other processes there may have CAP_SYS_PTRACE. With a new user namespace, an unprivileged host still has to write init's maps
             _syscalls.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         proc_fd = posix.open("/proc/self", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC) if offsets else -1
+        if "user" in joins and not keeps_groups:
+            leave_groups()
         _join_all(joins, new_user)
         if offsets:
             _write_offsets(proc_fd, offsets)

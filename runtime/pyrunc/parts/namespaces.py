@@ -254,7 +254,8 @@ def clone(entry: Entry, run: HostRun) -> tuple[int, int]:
     joins = {key[3:]: fd for key, fd in run.fds.items() if key[:3] == "ns:" and not (late and key == "ns:pid")}
     stays = entry["outside"] and not late
     try:
-        pid, pidfd, run.joined_ns = ns.clone_init(joins, run.clone_flags, run.cgroup_fd, run.time_offsets, stays)
+        keeps_groups = not run.plans.get("user", {}).get("setgroups", False)
+        pid, pidfd, run.joined_ns = ns.clone_init(joins, run.clone_flags, run.cgroup_fd, run.time_offsets, stays, keeps_groups)
     except CallError as e:
         raise _clone_failure(entry, e) from e
     return pid, pidfd

@@ -11,7 +11,7 @@ from _struct import pack
 
 from pyrunc import fileio
 from pyrunc.errors import CallError, Refusal, StepFailure
-from pyrunc.linux import proc
+from pyrunc.linux import ns, proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,10 +146,7 @@ def init_become_root(entry: Entry, run: InitRun) -> None:
         _call("setresgid", posix.setresgid, 0, 0, 0)
         _call("setresuid", posix.setresuid, 0, 0, 0)
         if entry["setgroups"]:
-            try:
-                posix.setgroups([])
-            except PermissionError:
-                pass  # forbidden in a joined namespace: op_ids decides
+            ns.leave_groups()  # forbidden in a joined namespace, perhaps: op_ids decides
     run.proc = proc.Proc()
     if entry["userns"]:
         run.proc.prepare(whole=run.plans.get("sysctls") is not None)
@@ -164,6 +161,7 @@ def op_ids(entry: Entry, run: TailRun) -> Op:
         if entry["groups"]:
             raise StepFailure("groups-denied", DENIED, pointer=GIDS, call="setgroups")
         groups = None
+        ns.leave_groups()  # exec: of this process, from which the one that joins inherits them; init has already done so
     return ("IDS", entry["uid"], entry["gid"], groups)
 
 
