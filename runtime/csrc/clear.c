@@ -20,6 +20,12 @@
 #define THREAD_SIZE 2560
 #define VARIABLES_SIZE 256 /* 240 bytes in a static executable */
 
+/* The area of rseq(2), which belongs to the kernel until execve: Linux 7.2 kills a process that overwrites its fields there, as soon as it
+ * is moved to another processor. In glibc 2.41 it is beyond the thread's variables, in 2.35 part of struct pthread; others have none. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak)); /* from the thread pointer */
+extern const unsigned int __rseq_size __attribute__((weak)); /* what is used of it; 0 if it is not registered */
+#define RSEQ_UNIT 32 /* the size that is registered is a multiple of it */
+
 #if (defined(__aarch64__) || defined(__riscv)) && !defined(__PIC__)
 /* In a static executable of aarch64 and riscv64 the block is the very beginning of the heap, and the page before it is not mapped. So its size must be
  * exact; the C library provides it for debuggers. */
@@ -29,18 +35,26 @@ extern const uint32_t _thread_db_sizeof_pthread;
 #define THREAD_BELOW THREAD_SIZE
 #endif
 
+static struct range with(struct range range, uintptr_t start, uintptr_t size)
+{
+    if (start < range.start)
+        range.start = start;
+    if (start + size > range.end)
+        range.end = start + size;
+    return range;
+}
+
 static struct range thread_block(void)
 {
-    uintptr_t self = (uintptr_t)__builtin_thread_pointer(), number = (uintptr_t)&errno;
+    uintptr_t self = (uintptr_t)__builtin_thread_pointer();
 #if defined(__aarch64__) || defined(__riscv) /* struct pthread is below the thread pointer, the variables are above */
     struct range block = {self - THREAD_BELOW, self + VARIABLES_SIZE};
 #else
     struct range block = {self - VARIABLES_SIZE, self + THREAD_SIZE};
 #endif
-    if (number < block.start)
-        block.start = number;
-    if (number + sizeof errno > block.end)
-        block.end = number + sizeof errno;
+    block = with(block, (uintptr_t)&errno, sizeof errno);
+    if (&__rseq_size && __rseq_size)
+        block = with(block, self + (uintptr_t)__rseq_offset, (__rseq_size + RSEQ_UNIT - 1) & ~(uintptr_t)(RSEQ_UNIT - 1));
     return block;
 }
 
