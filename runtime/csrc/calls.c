@@ -6,20 +6,22 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 /* One line per operation: its name, the kernel's name for it, then one letter per argument. d descriptor, i integer, s string, S string or
- * None. */
+ * None. Names are looked up in this order, so frequent ones come first. */
 #define CALLS_TABLE(X)                                                                                                          \
-    X(FSCONFIG, "fsconfig", "diSSi")         /* descriptor, command, key, value, number                                      */ \
-    X(FSMOUNT, "fsmount", "dii")             /* descriptor, flags, attributes; makes a descriptor                            */ \
     X(OPENAT, "openat", "dsi")               /* directory, path, flags; makes a descriptor                                   */ \
+    X(IS_FS, "fstatfs", "dis")               /* check: magic number of the file system, else ENODEV for this path            */ \
+    X(FSCONFIG, "fsconfig", "diSSi")         /* descriptor, command, key, value, number                                      */ \
     X(OPENAT2, "openat2", "dsii")            /* directory, path, flags, RESOLVE_*; makes a descriptor                        */ \
     X(SAME_MOUNT, "statx", "dds")            /* check: two descriptors are on the same mount, else ESTALE for this path      */ \
-    X(MOVE_MOUNT, "move_mount", "ddi")       /* mount, where to, flags                                                       */ \
     X(MKDIRAT, "mkdirat", "dsi")             /* directory, name, mode                                                        */ \
+    X(MOVE_MOUNT, "move_mount", "ddi")       /* mount, where to, flags                                                       */ \
     X(SYMLINKAT, "symlinkat", "dss")         /* directory, name, what it leads to                                            */ \
     X(IS_FILE, "fstat", "diis")              /* check: type of the file, number of the device, else ESTALE for this path     */ \
-    X(FCHOWN, "fchownat", "dii")             /* descriptor, also with O_PATH, user, group                                    */
+    X(FCHOWN, "fchownat", "dii")             /* descriptor, also with O_PATH, user, group                                    */ \
+    X(FSMOUNT, "fsmount", "dii")             /* descriptor, flags, attributes; makes a descriptor                            */
 
 enum code {
 #define CALLS_ENUM(name, call, letters) name,
@@ -37,7 +39,6 @@ static const struct {
 
 #define OPERATIONS (int)(sizeof table / sizeof *table)
 #define MADE_MOST 8       /* descriptors that one sequence may make */
-#define MADE_FIRST (-1000) /* stands for the first of them, -1001 for the second, … */
 
 struct made {
     int fds[MADE_MOST];
@@ -69,13 +70,13 @@ static const char *take_text(PyObject *value, PyObject **held)
 /* Replaces a number that stands for a descriptor; 0 with an exception set if there is no such descriptor. */
 static int take_descriptor(const struct made *made, long *number)
 {
-    if (*number > MADE_FIRST)
+    if (*number > FIRST_MADE)
         return 1;
-    if (MADE_FIRST - *number >= made->count) {
+    if (FIRST_MADE - *number >= made->count) {
         PyErr_SetString(PyExc_ValueError, "no operation has made this descriptor yet");
         return 0;
     }
-    *number = made->fds[MADE_FIRST - *number];
+    *number = made->fds[FIRST_MADE - *number];
     return 1;
 }
 
@@ -133,6 +134,15 @@ static long is_file(int fd, mode_t type, dev_t device)
     return (st.st_mode & S_IFMT) == type && st.st_rdev == device ? 0 : -1;
 }
 
+static long is_fs(int fd, long magic)
+{
+    struct statfs st;
+    if (fstatfs(fd, &st))
+        return -1;
+    errno = ENODEV;
+    return (long)st.f_type == magic ? 0 : -1;
+}
+
 static long run(enum code code, const struct arguments *a)
 {
     const long *n = a->n;
@@ -155,6 +165,8 @@ static long run(enum code code, const struct arguments *a)
         return mkdirat((int)n[0], a->s[0], (mode_t)n[1]);
     case SYMLINKAT:
         return symlinkat(a->s[1], (int)n[0], a->s[0]);
+    case IS_FS:
+        return is_fs((int)n[0], n[1]);
     case IS_FILE:
         return is_file((int)n[0], (mode_t)n[1], (dev_t)n[2]);
     case FCHOWN:
@@ -216,8 +228,8 @@ static PyObject *py_calls(PyObject *Py_UNUSED(self), PyObject *const *args, Py_s
 
 PyMethodDef calls_calls[] = {
     {"calls", (PyCFunction)(void (*)(void))py_calls, METH_FASTCALL,
-     "calls(operations, keep) -> fd: carries out a list of tuples (name, arguments …) as csrc/calls.c lists them. A descriptor argument of -1000 "
-     "is the first one that the list has made, -1001 the second, …; all are closed at the end, except `keep` (-1: none), which is returned. "
+     "calls(operations, keep) -> fd: carries out a list of tuples (name, arguments …) as csrc/calls.c lists them. A descriptor argument of FIRST "
+     "is the first one that the list has made, SECOND the second one; all are closed at the end, except `keep` (-1: none), which is returned. "
      "CallError has `at`, the index of the operation that failed; what the others have done stays."},
     {NULL, NULL, 0, NULL},
 };

@@ -172,6 +172,8 @@ static int fill(PyObject *module)
             return -1;
     if (PyModule_AddIntConstant(module, "RECORD_SIZE", sizeof(struct record)))
         return -1;
+    if (PyModule_AddIntConstant(module, "FIRST", FIRST_MADE) || PyModule_AddIntConstant(module, "SECOND", FIRST_MADE - 1))
+        return -1;
     if (PyModule_AddStringConstant(module, "RECORD_FORMAT", "=cBHii16s"))
         return -1;
     PyObject *errors = PyImport_ImportModule("pyrunc.errors");

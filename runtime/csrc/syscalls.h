@@ -45,6 +45,9 @@ const char *path_text(PyObject *path); /* NULL stays NULL */
  * takes a fraction of the time, and no tuple has to be made. */
 int take_arguments(PyObject *const *args, Py_ssize_t count, const char *format, ...);
 
+/* In a list for calls(): stands for the first descriptor that it has made; one less for the second, … */
+#define FIRST_MADE (-1000)
+
 /* O& converter for calls of untyped words: an int, None (0) or bytes (their address). */
 int to_word(PyObject *arg, void *out);
 

@@ -28,12 +28,19 @@ LOOKING = {
             "sched_getaffinity sched_getscheduler stat statvfs strerror sysconf times uname "
         ).split()
     ),
-    "_syscalls": set("bpf_prog_query capget fstat fstatat fstatfs get_mempolicy ioprio_get openat2 sched_getattr statfs statx".split()),
+    "_syscalls": set(
+        (
+            "bpf_prog_query capget find fstat fstatat fstatfs get_mempolicy ioprio_get mount_id mount_table openat2 sched_getattr statfs "
+            "statx"
+        ).split()
+    ),
 }
+CHECKS = {"IS_FS", "IS_FILE", "SAME_MOUNT"}
 PR_GETTERS = {2, 3, 16, 21, 23, 27, 30, 39}  # pdeathsig, dumpable, name, seccomp, capbset, securebits, timerslack, no_new_privs
 ASKING: dict[str, Callable[..., bool]] = {
     "prlimit": lambda pid, resource, soft=None, hard=None: soft is None and hard is None,
     "prctl": lambda op, *_rest: op in PR_GETTERS,
+    "calls": lambda operations, _keep: all(one[0] in CHECKS or (one[0] == "OPENAT" and not one[3] & WRITING) for one in operations),
     "seccomp": lambda _op, _flags, program=None: program is None,  # called without a program, a known flag gives EFAULT
 }
 WRITING = posix.O_WRONLY | posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC | posix.O_APPEND

@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from pyrunc.errors import CallError
-from pyrunc.linux import _syscalls, constants, fs, paths
+from pyrunc.linux import _syscalls, constants, paths
 
 PLACE = posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC
 FILE = posix.O_RDONLY | posix.O_CLOEXEC
@@ -31,12 +31,12 @@ def test_each_operation_can_use_what_the_others_have_made(folder):
             ("MKDIRAT", fd, "a", 0o700),
             ("OPENAT", fd, "a", PLACE),
             ("OPENAT2", fd, "/a", FILE, constants.RESOLVE_IN_ROOT),
-            ("FCHOWN", fs.SECOND, os.getuid(), os.getgid()),
-            ("IS_FILE", fs.SECOND, stat.S_IFDIR, 0, "a"),
-            ("SAME_MOUNT", fs.SECOND, fd, "a"),
-            ("SYMLINKAT", fs.FIRST, "c", "b"),
+            ("FCHOWN", _syscalls.SECOND, os.getuid(), os.getgid()),
+            ("IS_FILE", _syscalls.SECOND, stat.S_IFDIR, 0, "a"),
+            ("SAME_MOUNT", _syscalls.SECOND, fd, "a"),
+            ("SYMLINKAT", _syscalls.FIRST, "c", "b"),
         ],
-        fs.SECOND,
+        _syscalls.SECOND,
     )
     assert os.path.samestat(os.fstat(kept), os.stat(top / "a")) and not os.get_inheritable(kept)
     os.close(kept)
@@ -47,23 +47,26 @@ def test_each_operation_can_use_what_the_others_have_made(folder):
 @pytest.mark.parametrize(
     ("operation", "number", "call", "path"),
     [
-        (("OPENAT", fs.FIRST, "none", FILE), errno.ENOENT, "openat", "none"),
-        (("OPENAT2", fs.FIRST, "../..", PLACE, constants.RESOLVE_BENEATH), errno.EXDEV, "openat2", "../.."),
-        (("MKDIRAT", fs.FIRST, "there", 0o700), errno.EEXIST, "mkdirat", "there"),
-        (("IS_FILE", fs.FIRST, stat.S_IFREG, 0, "/x"), errno.ESTALE, "fstat", "/x"),
-        (("IS_FILE", fs.FIRST, stat.S_IFDIR, 7, "/x"), errno.ESTALE, "fstat", "/x"),
+        (("OPENAT", _syscalls.FIRST, "none", FILE), errno.ENOENT, "openat", "none"),
+        (("OPENAT2", _syscalls.FIRST, "../..", PLACE, constants.RESOLVE_BENEATH), errno.EXDEV, "openat2", "../.."),
+        (("MKDIRAT", _syscalls.FIRST, "there", 0o700), errno.EEXIST, "mkdirat", "there"),
+        (("IS_FILE", _syscalls.FIRST, stat.S_IFREG, 0, "/x"), errno.ESTALE, "fstat", "/x"),
+        (("IS_FILE", _syscalls.FIRST, stat.S_IFDIR, 7, "/x"), errno.ESTALE, "fstat", "/x"),
+        (("IS_FS", _syscalls.FIRST, 1, "/x"), errno.ENODEV, "fstatfs", "/x"),
         (("FCHOWN", 1000, 0, 0), errno.EBADF, "fchownat", None),
-        (("SAME_MOUNT", fs.FIRST, 1000, "/x"), errno.EBADF, "statx", "/x"),
-        (("FSMOUNT", fs.FIRST, 0, 0), None, "fsmount", None),
-        (("FSCONFIG", fs.FIRST, 0, None, None, 0), None, "fsconfig", None),
-        (("MOVE_MOUNT", fs.FIRST, fs.FIRST, 0), None, "move_mount", None),
+        (("SAME_MOUNT", _syscalls.FIRST, 1000, "/x"), errno.EBADF, "statx", "/x"),
+        (("FSMOUNT", _syscalls.FIRST, 0, 0), None, "fsmount", None),
+        (("FSCONFIG", _syscalls.FIRST, 0, None, None, 0), None, "fsconfig", None),
+        (("MOVE_MOUNT", _syscalls.FIRST, _syscalls.FIRST, 0), None, "move_mount", None),
     ],
 )
 def test_the_first_failure_ends_it(folder, operation, number, call, path):
     """What came before stays, nothing comes after, and the error names the operation."""
     fd, top = folder
     with pytest.raises(CallError) as caught:
-        _syscalls.calls([("MKDIRAT", fd, "there", 0o700), ("OPENAT", fd, ".", PLACE), operation, ("MKDIRAT", fd, "after", 0o700)], fs.FIRST)
+        _syscalls.calls(
+            [("MKDIRAT", fd, "there", 0o700), ("OPENAT", fd, ".", PLACE), operation, ("MKDIRAT", fd, "after", 0o700)], _syscalls.FIRST
+        )
     e = caught.value
     assert (e.at, e.call, e.filename) == (2, call, path) and (number is None or e.errno == number)
     assert os.listdir(top) == ["there"]
@@ -72,7 +75,7 @@ def test_the_first_failure_ends_it(folder, operation, number, call, path):
 def test_another_mount(folder):
     fd, _top = folder
     with pytest.raises(CallError) as caught:
-        _syscalls.calls([("OPENAT", constants.AT_FDCWD, "/proc", PLACE), ("SAME_MOUNT", fs.FIRST, fd, "/proc")], -1)
+        _syscalls.calls([("OPENAT", constants.AT_FDCWD, "/proc", PLACE), ("SAME_MOUNT", _syscalls.FIRST, fd, "/proc")], -1)
     assert (caught.value.errno, caught.value.at, caught.value.filename) == (errno.ESTALE, 1, "/proc")
 
 
@@ -98,7 +101,7 @@ def test_names_are_what_they_are_elsewhere(folder, name):
         ([("MKDIRAT", -1, "x\0y", 0)], ValueError),
         ([("MKDIRAT", -1, None, 0)], TypeError),
         ([("MKDIRAT", 1 << 70, "x", 0)], OverflowError),
-        ([("FCHOWN", fs.FIRST, 0, 0)], ValueError),
+        ([("FCHOWN", _syscalls.FIRST, 0, 0)], ValueError),
         ([("OPENAT", constants.AT_FDCWD, "/", PLACE)] * 9, ValueError),
         ((), TypeError),
     ],
@@ -109,7 +112,7 @@ def test_what_is_no_list_of_operations(operations, kind):
         _syscalls.calls(operations, -1)
     assert os.listdir("/proc/self/fd") == before
     with pytest.raises(ValueError, match="no operation has made this descriptor"):
-        _syscalls.calls([], fs.FIRST)
+        _syscalls.calls([], _syscalls.FIRST)
 
 
 def test_a_file_that_may_be_missing(folder):

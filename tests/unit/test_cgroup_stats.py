@@ -1,6 +1,7 @@
 """cgroup/stats.py: from the kernel's files to the format of `events`; with ordinary directories."""
 
 import json
+import os
 
 import pytest
 
@@ -10,7 +11,7 @@ from pyrunc.cgroup import fs, stats
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    monkeypatch.setattr(fs, "check", lambda fd, key, path: fd)
+    monkeypatch.setattr(fs, "open_dir", lambda path, _key, flags=fs.O_DIR: os.open(path, flags))
 
     def make(**controllers):
         paths = {}

@@ -18,7 +18,7 @@ from pyrunc.parts.cgroups import verbs
 @pytest.fixture
 def plain(monkeypatch):
     """Directories on any file system are accepted as cgroups."""
-    monkeypatch.setattr(fs, "check", lambda fd, key, path: fd)
+    monkeypatch.setattr(fs, "open_dir", lambda path, _key, flags=fs.O_DIR: os.open(path, flags))
 
 
 def test_a_controller_that_the_container_lacks(tmp_path):

@@ -37,7 +37,7 @@ def test_a_cgroup_that_cannot_be_opened(monkeypatch, number, killed, pids):
 
 
 def test_notification_of_killed_processes_on_version_2(tmp_path, monkeypatch):
-    monkeypatch.setattr(fs, "check", lambda fd, key, path: fd)
+    monkeypatch.setattr(fs, "open_dir", lambda path, _key, flags=fs.O_DIR: os.open(path, flags))
     (tmp_path / "memory.events").write_text("oom 1\noom_kill 1\n")
     watch = oom.Watch({"unified": str(tmp_path)})
     assert watch.fired() is False

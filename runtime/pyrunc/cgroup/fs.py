@@ -13,7 +13,7 @@ import posix
 from pyrunc.errors import CallError, StepFailure, quote
 from pyrunc.fileio import fsdecode, fsencode, read_fd, read_file
 from pyrunc.linux import _syscalls
-from pyrunc.linux.constants import CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC
+from pyrunc.linux.constants import AT_FDCWD, CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,29 +45,20 @@ def refusal_text(number: int, otherwise: str) -> str:
 READ_LIMIT = 16 << 20
 
 
-def check(fd: int, key: str, path: str) -> int:
-    """OSError unless the descriptor is in a cgroup file system of the right version."""
-    if _syscalls.fstatfs(fd)[0] != (CGROUP2_SUPER_MAGIC if key == "unified" else CGROUP_SUPER_MAGIC):
-        raise named(OSError(errno.ENODEV, "not a cgroup file system"), "fstatfs", path)
-    return fd
-
-
 def named(e: OSError, call: str, path: str) -> CallError:
     """The same error with the name of the call and the path, without which cgroup errors are useless."""
     return CallError(e.errno, e.strerror, path, call)  # type: ignore[arg-type]  # an error without a number remains one
 
 
 def open_dir(path: str, key: str, flags: int = O_DIR) -> int:
-    """Descriptor of a cgroup directory, verified. CallError with the path."""
+    """Descriptor of a cgroup directory, after checking that it is in a cgroup file system of the right version. CallError with the path."""
+    magic = CGROUP2_SUPER_MAGIC if key == "unified" else CGROUP_SUPER_MAGIC
     try:
-        fd = posix.open(fsencode(path), flags)
-    except OSError as e:
-        raise named(e, "open", path) from None
-    try:
-        return check(fd, key, path)
-    except OSError:
-        posix.close(fd)
-        raise
+        return _syscalls.calls([("OPENAT", AT_FDCWD, fsencode(path), flags), ("IS_FS", _syscalls.FIRST, magic, "")], _syscalls.FIRST)
+    except CallError as e:
+        if e.at and e.errno == errno.ENODEV:
+            e.strerror = "not a cgroup file system"
+        raise named(e, "fstatfs" if e.at else "open", path) from None
 
 
 def read(dir_fd: int, name: str, path: str = "") -> str:

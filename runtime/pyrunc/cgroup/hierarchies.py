@@ -31,12 +31,19 @@ _KNOWN = frozenset(V1_CONTROLLERS)
 
 class Layout:
     """version: 1, 2, "hybrid" (v1 controllers and a cgroup2) or None; mounts: {key: [mount point, its root, "major:minor"]};
-    own: {key: the cgroup of this process, relative to the hierarchy's root}."""
+    own: {key: the cgroup of this process, relative to the hierarchy's root}, read when it is needed: most paths are absolute."""
 
-    def __init__(self, version: Version, mounts: dict[str, Mount], own: dict[str, str]) -> None:
+    def __init__(self, version: Version, mounts: dict[str, Mount], cgroup: str | None) -> None:
         self.version = version
         self.mounts = mounts
-        self.own = own
+        self._cgroup = cgroup
+        self._own: dict[str, str] | None = None
+
+    @property
+    def own(self) -> dict[str, str]:
+        if self._own is None:
+            self._own = parse_own(_read("/proc/self/cgroup") if self._cgroup is None else self._cgroup)
+        return self._own
 
     def own_path(self, key: str) -> str:
         """Our own cgroup as a path below the mount point ("/" is the mount point itself)."""
@@ -52,16 +59,13 @@ def layout(mountinfo: str | None = None, cgroup: str | None = None) -> Layout:
     """The hierarchies of this host. The arguments are the contents of the two files, for tests."""
     if mountinfo is None:
         mountinfo = _read("/proc/self/mountinfo")
-    if cgroup is None:
-        cgroup = _read("/proc/self/cgroup")
-    own = parse_own(cgroup)
     v1, unified = _mounts(mountinfo)
     if not v1:
-        return Layout(2 if unified else None, {"unified": unified} if unified else {}, own)
+        return Layout(2 if unified else None, {"unified": unified} if unified else {}, cgroup)
     mounts = {key: v1[key] for key in V1_CONTROLLERS if key in v1}
     if unified:
         mounts["unified"] = unified
-    return Layout("hybrid" if unified else 1, mounts, own)
+    return Layout("hybrid" if unified else 1, mounts, cgroup)
 
 
 def parse_own(text: str) -> dict[str, str]:

@@ -14,7 +14,6 @@ from pyrunc.cgroup.fs import GONE, O_LOOK, REFUSED, children, levels, named, ope
 from pyrunc.errors import CallError, StepFailure, errno_text
 from pyrunc.linux import _syscalls
 from pyrunc.linux.constants import AT_SYMLINK_NOFOLLOW
-from pyrunc.linux.fs import FIRST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def _make(
 def _level(fd: int, name: str, path: str) -> tuple[bool, int]:
     """(whether it was created here, descriptor) of a level that may exist already. CallError for `path`."""
     try:
-        return True, _syscalls.calls([("MKDIRAT", fd, name, 0o755), ("OPENAT", fd, name, O_LOOK)], FIRST)
+        return True, _syscalls.calls([("MKDIRAT", fd, name, 0o755), ("OPENAT", fd, name, O_LOOK)], _syscalls.FIRST)
     except CallError as e:
         if e.at:
             raise named(e, "open", path) from None

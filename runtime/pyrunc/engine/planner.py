@@ -71,17 +71,17 @@ DEFAULTS: Options = {
 }  # fmt: skip
 
 
-_MODULES = {row[0]: "pyrunc.parts." + row[0] for row in PARTS}  # joining and hashing the name takes longer than finding it
+class _Modules(dict[str, "Part"]):
+    """{part: its module}, imported on first use."""
 
-
-def module(part: str) -> Part:
-    """The module of a part, imported on first use."""
-    try:
-        return sys.modules[_MODULES[part]]
-    except KeyError:
+    def __missing__(self, part: str) -> Part:
         name = "pyrunc.parts." + part
         __import__(name)
-        return sys.modules[name]
+        self[part] = sys.modules[name]
+        return self[part]
+
+
+module = _Modules().__getitem__  # the module of a part by its name
 
 
 def entry(plans: Plans, part: str) -> Entry:

@@ -61,6 +61,8 @@ class Run:
         self.userns_pid = 0  # exec and restore: a process in the container's user namespace; 0 if it has none, or none is left in it
         self.may_be_traced = False  # before execve, by processes that may have CAP_SYS_PTRACE (init's child, and exec)
         self.attach_to = -1  # version 2: the cgroup that pid is moved into while it waits
+        # A cycle, so that nothing is freed piece by piece when the command is done: the process ends with it.
+        self.itself = self
 
     @property
     def stored(self) -> StateDir:

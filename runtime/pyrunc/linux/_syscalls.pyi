@@ -11,6 +11,8 @@ Call = tuple[str | bytes | int | None, ...]
 OPS: tuple[str, ...]
 RECORD_SIZE: int
 RECORD_FORMAT: str
+FIRST: int  # in a list for calls(): the first descriptor that it has made
+SECOND: int
 
 class Stat(tuple[int, ...]):
     """The fields of stat(2) without the times, in the order of their index."""

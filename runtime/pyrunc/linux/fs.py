@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-FIRST, SECOND = -1000, -1001  # in a list for _syscalls.calls(): the descriptors that it has made
-
-
 def _call(name: str, function: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
     try:
         return function(*args, **keywords)

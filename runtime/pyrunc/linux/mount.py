@@ -86,7 +86,7 @@ def new(fstype: str, source: str | None, flags: int, attributes: int, words: Seq
                 calls.append(("FSCONFIG", context, c.FSCONFIG_SET_FLAG if value is None else c.FSCONFIG_SET_STRING, key, value, 0))
         calls.append(("FSCONFIG", context, c.FSCONFIG_CMD_CREATE, None, None, 0))
         calls.append(("FSMOUNT", context, c.FSMOUNT_CLOEXEC, attributes))
-        return _syscalls.calls(calls, fs.FIRST)
+        return _syscalls.calls(calls, _syscalls.FIRST)
     except CallError as e:
         e.option = _word_of((e.at or 0) - first, fstype, words)
         e.log = _log(context)

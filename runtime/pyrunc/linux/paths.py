@@ -87,10 +87,10 @@ def make_missing_dir(root_fd: int, path: str, mode: int = 0o755, plain: bool = F
             return _syscalls.calls(
                 [
                     ("OPENAT2", root_fd, folder or "/", posix.O_PATH | posix.O_DIRECTORY | CLOEXEC, how),
-                    ("MKDIRAT", fs.FIRST, name, mode),
-                    ("OPENAT", fs.FIRST, name, NEW_DIRECTORY),
+                    ("MKDIRAT", _syscalls.FIRST, name, mode),
+                    ("OPENAT", _syscalls.FIRST, name, NEW_DIRECTORY),
                 ],
-                fs.SECOND,
+                _syscalls.SECOND,
             )
     except OSError:
         pass  # others are missing, too, or there is a link: the same with all that can happen on the way
@@ -169,7 +169,7 @@ def verify(root_fd: int, path: str, mount_fd: int, plain: bool = False) -> None:
     left = RETRIES
     while True:
         try:
-            _syscalls.calls([("OPENAT2", root_fd, path, posix.O_PATH | CLOEXEC, how), ("SAME_MOUNT", fs.FIRST, mount_fd, path)], -1)
+            _syscalls.calls([("OPENAT2", root_fd, path, posix.O_PATH | CLOEXEC, how), ("SAME_MOUNT", _syscalls.FIRST, mount_fd, path)], -1)
             return
         except OSError as e:
             if e.errno not in MOVED or not left:

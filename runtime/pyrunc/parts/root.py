@@ -204,7 +204,7 @@ def _on_itself(place: int, path: str) -> int:
     try:
         mount.attach(tree, place)
         if path != "/":  # a mount on / would not be visible to us
-            _syscalls.calls([("OPENAT", c.AT_FDCWD, path, paths.NEW_DIRECTORY), ("SAME_MOUNT", fs.FIRST, tree, path)], -1)
+            _syscalls.calls([("OPENAT", c.AT_FDCWD, path, paths.NEW_DIRECTORY), ("SAME_MOUNT", _syscalls.FIRST, tree, path)], -1)
     except OSError:
         posix.close(tree)
         raise

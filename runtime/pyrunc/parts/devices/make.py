@@ -167,10 +167,10 @@ def _mknod(folder: int, name: str, node: Device, entry: Entry | Live, run: InitR
     fd = _syscalls.calls(
         [
             ("OPENAT", folder, name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC),
-            ("IS_FILE", fs.FIRST, kind, device, node["path"]),
-            ("FCHOWN", fs.FIRST, node["uid"], node["gid"]),
+            ("IS_FILE", _syscalls.FIRST, kind, device, node["path"]),
+            ("FCHOWN", _syscalls.FIRST, node["uid"], node["gid"]),
         ],
-        fs.FIRST,
+        _syscalls.FIRST,
     )
     try:
         _chmod(fd, node["mode"], run)

@@ -92,7 +92,7 @@ def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups
             [
                 ("MKDIRAT", top, name, 0o755),
                 ("OPENAT", top, name, paths.NEW_DIRECTORY),
-                ("MOVE_MOUNT", tree, fs.FIRST, mount.BY_DESCRIPTOR),
+                ("MOVE_MOUNT", tree, _syscalls.FIRST, mount.BY_DESCRIPTOR),
             ],
             -1,
         )

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from pyrunc.parts.sides import InitRun
 
 
+PLAIN = frozenset(("/proc", "/sys", *BELOW_PROC))
+
+
 def is_plain(item: Item) -> bool:
-    where = item["destination"]
-    return item["kind"] == "own" or where in ("/proc", "/sys") or where in BELOW_PROC
+    return item["destination"] in PLAIN or item["kind"] == "own"
 
 
 def find_dir(item: Item, run: InitRun) -> tuple[int, int | None]:
@@ -100,7 +102,7 @@ def verify(item: Item, run: InitRun, mount_fd: int) -> None:
             folder, name = paths.parent(run.root_fd, item["destination"])
             link = posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC
             try:
-                _syscalls.calls([("OPENAT", folder, name, link), ("SAME_MOUNT", fs.FIRST, mount_fd, name)], -1)
+                _syscalls.calls([("OPENAT", folder, name, link), ("SAME_MOUNT", _syscalls.FIRST, mount_fd, name)], -1)
             finally:
                 posix.close(folder)
         else:
