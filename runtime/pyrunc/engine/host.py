@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DYING_MS = 1000
 GONE_MS = 10_000  # from the end of the connection to the exit: a process of another container may hold init's child
 READY_MS = 60_000  # from the clone of that child to READY
+LISTENER = "anon_inode:seccomp notify"  # seccomp(2), as /proc/PID/fd shows it
 CLONED = "cloned"  # the phase in which init has been replaced by its child
 AT_SETUP = steps.IN_INIT + "error during container init: "
 
@@ -275,6 +276,8 @@ def deliver_listener(table: Table, run: Run, record: Record) -> None:
         raise Bug("handshake: a listener without a profile")
     run.listener_fd = _syscalls.pidfd_getfd(run.pidfd, record[4], 0)
     try:
+        if posix.readlink("/proc/self/fd/%d" % run.listener_fd) != LISTENER:  # nor may it pass on whatever it has opened
+            raise Bug("handshake: a listener that is none")
         steps.walk(table, "listener", "host", run)
     finally:
         posix.close(run.listener_fd)
