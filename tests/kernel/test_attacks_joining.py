@@ -152,3 +152,19 @@ def test_a_joining_process_that_the_container_may_trace_has_its_filter(pyrunc, m
         pid = int(until(lambda: [str(found) for found in others_in(shared, init)], "a process that has joined")[0])
         assert seccomp_of(pid) == ("2" if caps or not nnp else "0")
         assert command.wait(harness.WATCHDOG) == 0
+
+
+# ---- start
+
+
+def test_start_ends_although_a_neighbour_holds_its_fifo(pyrunc, make_bundle, neighbour):  # noqa: F811
+    """The end of `result` means that the program was executed; whoever may trace the waiting process can keep it open (proc_pid_fd(5))."""
+    id = pyrunc.create(make_bundle(sharing(neighbour), args=["/bin/sleep", "1000"]))
+    folder = pathlib.Path("/proc/%d/fd" % pyrunc.state(id)["pid"])
+    result = next(entry for entry in folder.iterdir() if os.readlink(entry).endswith("/result"))
+    held = os.open(result, os.O_WRONLY)
+    try:
+        pyrunc.start(id)
+        assert pyrunc.state(id)["status"] == "running"
+    finally:
+        os.close(held)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyrunc.state_dir import StateDir
 
 NOTES_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
+LOOK_MS = 1000  # how often a start without news looks whether the program has been executed
 GONE_MS = 10_000  # how long a failed start waits for init to exit
 
 
@@ -109,9 +110,10 @@ def _release(state_dir: StateDir, ends: tuple[int, int], init_fd: int) -> None:
     poll.register(init_fd, select.POLLIN)
     received = b""
     while True:
-        events = dict(poll.poll())
-        if result_fd in events:
-            data = _read(result_fd)
+        events = dict(poll.poll(LOOK_MS))
+        executed = not events and pidfd.has_executed(state_dir.state["pid"])  # although another process holds the other end of `result`
+        if result_fd in events or executed:
+            data = b"" if executed else _read(result_fd)
             if data is None:  # a writer is still there but has sent nothing: only init's exit was reported
                 continue
             if received or data[:1] == handshake.NOTE:  # startContainer hooks: read everything first, then parse it
