@@ -44,6 +44,8 @@ UNSET = (
     "PYTHONSTARTUP", "PYTHONWARNINGS", "COLUMNS", "LINES", "NO_COLOR", "COLORTERM", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY",
 )  # fmt: skip
 KEEP_DEFAULT = {signal.SIGKILL, signal.SIGSTOP}
+OF_THE_C_LIBRARY = (32, 33)  # posix_spawn of glibc 2.36 leaves 32 ignored (make 4.3 calls it); sigaction(3) does not take them
+RT_SIGACTION = {"x86_64": 13}.get(os.uname().machine, 134)
 OF_PYTHON = {signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}  # the interpreter sets these
 
 
@@ -55,6 +57,9 @@ def settle() -> None:
             signal.signal(number, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for reserved in OF_THE_C_LIBRARY:
+        default = (ctypes.c_ulong * 4)()  # struct kernel_sigaction: handler, flags, restorer, mask
+        LIBC.syscall(RT_SIGACTION, reserved, default, None, 8)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
     for name, wanted in ((resource.RLIMIT_NOFILE, 8192), (resource.RLIMIT_CORE, 0)):
