@@ -25,6 +25,16 @@ def test_the_package_list():
     assert build.packages("kernel") == ["linux-image-cloud-amd64"]
 
 
+def test_packages_that_debian_does_not_have_are_left_out(monkeypatch):
+    lists = {"python3", "systemd"}
+    monkeypatch.setattr(
+        lab, "done", lambda what, argv: "".join("%s | 1 | http://a/debian b/main\n" % name for name in argv[2:] if name in lists).encode()
+    )
+    assert build.known(["docker-cli", "systemd"]) == ["systemd"]
+    lists.clear()  # the lists were never fetched
+    assert build.known(["docker-cli", "systemd"]) == ["docker-cli", "systemd"]
+
+
 def test_units_are_named_once():
     lines = [line for line in (lab.HERE / "units-off").read_text().splitlines() if line[:1] != "#"]
     assert len(lines) == len(set(lines)) and all("." in line or line.startswith(("system-", "user-")) for line in lines)

@@ -149,6 +149,13 @@ def suite() -> str:
     raise lab.LabError("/etc/os-release does not name the Debian release")
 
 
+def known(names: list[str]) -> list[str]:
+    """Those that this version of Debian has, as far as apt's lists say. (Debian 12 has no docker-cli: docker.io contains it.)"""
+    lines = lab.done("apt-cache", ["apt-cache", "madison", "python3", *names]).decode().splitlines()
+    found = {line.split()[0] for line in lines if line.strip()}
+    return [name for name in names if name in found] if "python3" in found else names
+
+
 def make_root(tmp: pathlib.Path, root: pathlib.Path) -> None:
     """Creates it with mmdebstrap. The kernel's packages are only downloaded: their scripts would spend an hour building an initrd. (After
     Debian 13, the modules, the image and its configuration are in packages of their own.)"""
@@ -161,7 +168,14 @@ def make_root(tmp: pathlib.Path, root: pathlib.Path) -> None:
         "image=$(needs %s | grep linux-image | head -1); "
         "apt-get download -qq $image $(needs $image | grep -E '^linux-(base|binary|modules)-[0-9]')"
     )
-    argv = ["mmdebstrap", "--quiet", "--mode=root", "--variant=essential", "--format=directory", "--include=" + ",".join(packages("guest"))]
+    argv = [
+        "mmdebstrap",
+        "--quiet",
+        "--mode=root",
+        "--variant=essential",
+        "--format=directory",
+        "--include=" + ",".join(known(packages("guest"))),
+    ]
     argv += ["--aptopt=%s" % settings, "--dpkgopt=force-unsafe-io", "--skip=check/empty"]
     argv += ["--dpkgopt=path-exclude=/usr/share/%s/*" % name for name in UNWANTED]
     argv += ["--customize-hook=" + fetch % (tmp, packages("kernel")[0]), suite(), str(root), *apt_sources()]
