@@ -6,8 +6,11 @@ Rule: it is a list. A case that all of them fail is here with the reason why the
 # the versions that have been examined, with patterns of fnmatch; one of another version has all its failures reported
 RUNC = ("runc", "1.1.* 1.3.*")
 RUNC_1_1 = ("runc", "1.1.*")
+RUNC_1_1_5 = ("runc", "1.1.5 1.1.5[+-]*")
 RUNC_1_3 = ("runc", "1.3.*")
-CRUN = ("crun", "1.2[0-9] 1.2[0-9].*")
+CRUN = ("crun", "1.8 1.8.* 1.2[0-9] 1.2[0-9].*")
+CRUN_1_8 = ("crun", "1.8 1.8.*")
+CRUN_1_2X = ("crun", "1.2[0-9] 1.2[0-9].*")
 CRUN_1_21 = ("crun", "1.21 1.21.*")
 CRUN_1_28 = ("crun", "1.28 1.28.*")
 PYRUNC = ("pyrunc", "*")
@@ -127,7 +130,28 @@ DEVIATIONS = (
         "The runtime MUST recognize the elements in this array",
         "defaults is listed, but the file system gets it and refuses it",
     ),
+    (
+        RUNC_1_1_5,
+        "mounts.order mounts.unknown_options",
+        "mounts.order option.unknown",
+        "Unknown options are passed to the file system, joined by commas.",
+        "the mount point's mode is put on a tmpfs, whatever mode says",
+    ),
     # ---- runc: Linux
+    (
+        RUNC_1_1_5,
+        "userns.joined",
+        "namespaces.path.joined namespaces.user",
+        "The runtime MUST place the container process in the namespace associated with that path.",
+        "a user namespace is not joined without mappings",
+    ),
+    (
+        RUNC_1_1_5,
+        "resources.huge_pages",
+        "huge-pages.limit",
+        "hugepageLimits defines the hugepage sizes and limits for HugeTLB controller reservation accounting",
+        "only the limit of usage is set",
+    ),
     (
         *(RUNC, "cgroups.owner", "cgroups.owner.changed"),
         "Runtimes SHOULD change the cgroup ownership if and only if the cgroup filesystem is to be mounted read/write",
@@ -245,7 +269,7 @@ DEVIATIONS = (
         "the cgroups stay when the kernel refuses a limit",
     ),
     (
-        CRUN,
+        CRUN_1_2X,
         "operations.start_without_process",
         "op.start.no-process",
         "This operation MUST generate an error if process was not set.",
@@ -253,13 +277,13 @@ DEVIATIONS = (
     ),
     # ---- crun: the configuration
     (
-        CRUN,
+        CRUN_1_2X,
         "lifecycle.no_semver",
         "oci-version.semver",
         "ociVersion (string, REQUIRED) MUST be in SemVer v2.0.0 format",
         "the value is not looked at",
     ),
-    (CRUN, "lifecycle.other_major", "oci-version.unsupported", INVALID, "the value of ociVersion is not looked at"),
+    (CRUN_1_2X, "lifecycle.other_major", "oci-version.unsupported", INVALID, "the value of ociVersion is not looked at"),
     (
         CRUN_1_28,
         "lifecycle.no_utf8",
@@ -299,6 +323,20 @@ DEVIATIONS = (
         "capabilities.no-failure warnings.go-on",
         "Runtimes SHOULD NOT fail if the container configuration requests capabilities that cannot be granted",
         "capset's EPERM is a failure",
+    ),
+    (
+        CRUN_1_8,
+        "scheduling.scheduler_unknown scheduling.io_priority_invalid",
+        "values.name",
+        INVALID,
+        "it knows neither scheduler nor ioPriority, and ignores them",
+    ),
+    (
+        CRUN_1_8,
+        "operations.kill_unknown_signal",
+        "op.kill.sends",
+        "This operation MUST send the specified signal to the container process.",
+        "an unknown name is signal 0",
     ),
     (
         CRUN_1_21,
@@ -398,6 +436,41 @@ DEVIATIONS = (
         "propagation.slave",
         "slave: the rootfs mount receives propagation events from the host",
         "mounts of the host do not come in",
+    ),
+    (
+        CRUN_1_8,
+        "namespaces.new_time",
+        "namespaces.new namespaces.inherited",
+        "The following namespace types SHOULD be supported: … time",
+        "create fails",
+    ),
+    (
+        CRUN_1_8,
+        "namespaces.invalid_list",
+        "namespaces.duplicates",
+        "If a namespaces field contains duplicated namespaces with same type, the runtime MUST generate an error.",
+        "it is not checked",
+    ),
+    (
+        CRUN_1_8,
+        "rdt.no_resctrl rdt.invalid_schema",
+        "rdt.no-resctrl rdt.newline",
+        "intelRdt without a mounted resctrl gives an error. The value [of memBwSchema] MUST start with MB: and MUST NOT contain newlines.",
+        "without resctrl intelRdt is ignored",
+    ),
+    (
+        CRUN_1_8,
+        "resources.pids_unlimited",
+        "pids.unlimited",
+        "limit (int64): -1 is no limit.",
+        "-1 is written, which the kernel refuses",
+    ),
+    (
+        CRUN_1_8,
+        "resources.io_weight",
+        "block-io.weight",
+        "weight (uint16, OPTIONAL) - specifies per-cgroup weight.",
+        "it knows only blkio.weight, which newer kernels call blkio.bfq.weight",
     ),
     (CRUN, "kernel_settings.unknown_propagation", "values.name", INVALID, "an unknown propagation is taken for none"),
     (
