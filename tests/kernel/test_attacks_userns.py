@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -114,3 +115,50 @@ def test_the_groups_in_a_joined_namespace(pyrunc, make_bundle, foreign):
     assert (status_of(pid, "Groups"), status_of(pid, "Uid")) == ([], ["300000"] * 4)
     pyrunc.start(id)
     assert groups_of(["setpriv", *GROUPS, "--", *pyrunc.argv("exec", id, *STAYS)], pyrunc.env) == []
+
+
+# ---- the root
+
+
+def with_accounts(make_bundle: harness.MakeBundle, script: str) -> harness.Bundle:
+    """A container of an ordinary user, whose image has another passwd in a directory of that user, where everybody is root."""
+    bundle = make_bundle({"/process/user": {"uid": 1000, "gid": 1000}}, args=["/bin/sh", "-c", script])
+    (bundle.rootfs / "etc").mkdir(exist_ok=True)
+    (bundle.rootfs / "etc/passwd").write_text("app:x:1234:1234::/app:/bin/sh\n")
+    fake = bundle.rootfs / "fake"
+    shutil.copytree(bundle.rootfs / "bin", fake / "bin", symlinks=True)
+    (fake / "etc").mkdir()
+    (fake / "etc/passwd").write_text("app:x:0:0::/evil:/bin/sh\nroot:x:1234:1234::/evil:/bin/sh\n")
+    return bundle
+
+
+@pytest.mark.parametrize(
+    "script", ["exec sleep 1000", "exec unshare -U -r chroot /fake sleep 1000", "sleep 1000 & exec unshare -U -r -m chroot /fake sleep 1000"],
+    ids=["stays", "chroot", "mounts"],
+)  # fmt: skip
+def test_users_are_those_of_the_image(pyrunc, make_bundle, script):
+    """A process of an ordinary user that has created a user namespace may call chroot(2) in it."""
+    id = pyrunc.started(with_accounts(make_bundle, script))
+    until_executed(pyrunc.state(id)["pid"], "sleep")
+    assert pyrunc.ok("exec", "--user", "app", id, "/bin/sh", "-c", "id -u; echo $HOME").out.split() == ["1234", "/app"]
+
+
+@pytest.mark.parametrize("options", [["--no-pivot"], []], ids=["no pivot", "pivot"])
+def test_users_in_a_root_with_and_without_pivot(pyrunc, make_bundle, options):
+    id = pyrunc.new_id()
+    pyrunc.ok("create", *options, "--bundle", with_accounts(make_bundle, "exec sleep 1000"), id)
+    pyrunc.start(id)
+    assert pyrunc.ok("exec", "--tty", "--user", "app", id, "/bin/sh", "-c", "id -u; echo $HOME").out.split() == ["1234", "/app"]
+
+
+PTS = "mount -t devpts -o newinstance,mode=0666,ptmxmode=0666 devpts /dev/pts"
+
+
+@pytest.mark.parametrize(
+    "script", ["exec sleep 1000", "sleep 1000 & exec unshare -U -r -m sh -c '%s && exec sleep 1000'" % PTS], ids=["stays", "moves"]
+)
+def test_the_terminal_is_the_container_s(pyrunc, make_bundle, script):
+    """Not one in a devpts of an ordinary user, which may open it there."""
+    id = pyrunc.started(make_bundle({"/process/user": {"uid": 1000, "gid": 1000}}, args=["/bin/sh", "-c", script]))
+    until_executed(pyrunc.state(id)["pid"], "sleep")
+    assert pyrunc.ok("exec", "--tty", "--user", "0:0", id, "/bin/sh", "-c", 'test -c "$(tty)" && echo here').out.split() == ["here"]

@@ -17,7 +17,7 @@ from pyrunc.engine import child, foreground, handshake, host, planner, signals, 
 from pyrunc.engine.order import EXEC, NOT_PLANS_OF_EXEC, ONLY_CREATE
 from pyrunc.engine.run import ExecRun
 from pyrunc.errors import CALLER_TEXT, CallError, StateError, StepFailure, errno_text
-from pyrunc.linux import _syscalls, fs, ns, pidfd, tty
+from pyrunc.linux import _syscalls, fs, ns, paths, pidfd, tty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def execute(run: ExecRun) -> None:
         if init_fd < 0:
             raise StateError("exec-stopped", CALLER_TEXT["exec-stopped"], state_dir.id, "stopped")
         opened.append(init_fd)
-        run.root_fd = posix.open("/proc/%d/root" % run.init_pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        run.root_fd = root_of(state_dir.state)
         opened.append(run.root_fd)
         joins = _namespaces(run, opened)
         if pidfd.wait(init_fd, 0):  # what was opened may belong to another process with the same pid
@@ -166,6 +166,17 @@ def _left(state: State, kind: str, inode: int, fd: int) -> int:
         return fd
     posix.close(fd)
     return found
+
+
+def root_of(state: State) -> int:
+    """fd of the container's root: that of the mount namespace that it was created with, where it has its own, wherever init is by now, which
+    may also have called chroot(2). OSError."""
+    pid = state["pid"]
+    recorded = (state.get("namespaces") or {}).get("mount")
+    if recorded is not None and posix.stat("/proc/%d/ns/mnt" % pid).st_ino != recorded:
+        pid = process_in(state, "mount", recorded) or pid
+    fd = posix.open("/proc/%d/root" % pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    return fd if recorded is None or "root" in state else paths.top(fd)
 
 
 def process_in(state: State, kind: str, inode: int) -> int:

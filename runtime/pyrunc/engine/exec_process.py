@@ -3,6 +3,7 @@ config.md#process)."""
 
 from __future__ import annotations
 
+from pyrunc.engine import exec as engine_exec
 from pyrunc.engine import prepare
 from pyrunc.errors import Refusal
 from pyrunc.linux import fds
@@ -63,7 +64,7 @@ def _from_options(options: Options, words: list[str], state_dir: StateDir, confi
         process["noNewPrivileges"] = options["no_new_privs"]
     user = process["user"] = dict(process.get("user") or {})
     if options.get("user"):
-        user.update(accounts.chosen(options["user"], state_dir.state["pid"]))
+        user.update(accounts.chosen(options["user"], lambda: engine_exec.root_of(state_dir.state)))
     if options.get("additional_gids"):
         gids = [accounts.identity(text, "additional-gids") for text in options["additional_gids"]]
         user["additionalGids"] = [*(user.get("additionalGids") or []), *gids]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RETRIES = 128  # after a rename on the path the kernel returns EAGAIN; repeated renames must not block us forever
 LINKS = 40  # as in the kernel
+DEEPEST = 65536  # levels of directories above one; deeper ones are made one level at a time, below a working directory
 IN_ROOT = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_MAGICLINKS
 PLAIN_IN_ROOT = IN_ROOT | constants.RESOLVE_NO_SYMLINKS
 MOVED = (errno.EAGAIN, errno.EXDEV)  # a rename on the path; EXDEV: it briefly moved us out of the root
@@ -146,6 +147,19 @@ def read_lines(root_fd: int, path: str, limit: int, reopen: Callable[[int, int],
 
 def _reopen(fd: int, flags: int) -> int:
     return posix.open("/proc/self/fd/%d" % fd, flags | posix.O_CLOEXEC)
+
+
+def top(fd: int) -> int:
+    """-> O_PATH fd of the root of the mount tree that the directory `fd` is in, which is not that of a process which has called chroot(2).
+    Closes fd. Only for trees of another mount namespace: in ours, `..` stops at our own root."""
+    for _ in range(DEEPEST):
+        above = fs.open("..", posix.O_PATH | posix.O_DIRECTORY, dir_fd=fd)
+        same = mount_id(above) == mount_id(fd) and fileio.is_same(fs.fstat(above), fs.fstat(fd))
+        posix.close(fd)
+        fd = above
+        if same:
+            break
+    return fd
 
 
 def mount_id(fd: int) -> int:

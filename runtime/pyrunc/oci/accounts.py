@@ -14,6 +14,7 @@ from pyrunc.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeAlias
 
     Members: TypeAlias = dict[str, int | list[int]]  # of /process/user: uid, gid, additionalGids
@@ -30,15 +31,15 @@ def identity(text: str, option: str) -> int:
     return int(text)
 
 
-def chosen(text: str, pid: int) -> Members:
-    """'UID', 'UID:GID', 'NAME' or 'NAME:GROUP' -> the members of /process/user that change. pid: the container's init, whose root has the
-    files. An empty name or group is refused. UsageError, StateError."""
+def chosen(text: str, open_root: Callable[[], int]) -> Members:
+    """'UID', 'UID:GID', 'NAME' or 'NAME:GROUP' -> the members of /process/user that change. open_root() -> a descriptor of the container's
+    root, which has the files. An empty name or group is refused. UsageError, StateError."""
     name, colon, group = text.partition(":")
     if not name or (colon and not group) or ":" in group:
         raise UsageError("bad-user", 'invalid user "%s"' % quote(text), "exec", "user", "give UID, UID:GID, NAME or NAME:GROUP")
-    found: Members = {"uid": identity(name, "user")} if _is_number(name) else _user(name, pid)
+    found: Members = {"uid": identity(name, "user")} if _is_number(name) else _user(name, open_root)
     if colon:
-        found["gid"] = identity(group, "user") if _is_number(group) else _group(group, pid)
+        found["gid"] = identity(group, "user") if _is_number(group) else _group(group, open_root)
     return found
 
 
@@ -47,24 +48,24 @@ def _is_number(text: str) -> bool:
     return text[0].isdigit() or text[0] in "+-" or text != text.strip()
 
 
-def _user(name: str, pid: int) -> Members:
-    for fields in _lines("/etc/passwd", pid):
+def _user(name: str, open_root: Callable[[], int]) -> Members:
+    for fields in _lines("/etc/passwd", open_root):
         if fields[0] == name and len(fields) >= 4:
-            groups = [identity(f[2], "user") for f in _lines("/etc/group", pid) if len(f) >= 4 and name in f[3].split(",")]
+            groups = [identity(f[2], "user") for f in _lines("/etc/group", open_root) if len(f) >= 4 and name in f[3].split(",")]
             return {"uid": identity(fields[2], "user"), "gid": identity(fields[3], "user"), "additionalGids": groups}
     raise StateError("not-in-image", 'no user "%s" in the container\'s /etc/passwd' % quote(name), hint="give a number")
 
 
-def _group(name: str, pid: int) -> int:
-    for fields in _lines("/etc/group", pid):
+def _group(name: str, open_root: Callable[[], int]) -> int:
+    for fields in _lines("/etc/group", open_root):
         if fields[0] == name and len(fields) >= 3:
             return identity(fields[2], "user")
     raise StateError("not-in-image", 'no group "%s" in the container\'s /etc/group' % quote(name), hint="give a number")
 
 
-def _lines(path: str, pid: int) -> list[list[str]]:
+def _lines(path: str, open_root: Callable[[], int]) -> list[list[str]]:
     """The fields of each line."""
-    root_fd = posix.open("/proc/%d/root" % pid, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+    root_fd = open_root()
     try:
         return [fileio.fsdecode(line).split(":") for line in paths.read_lines(root_fd, path, LIMIT)]
     finally:
