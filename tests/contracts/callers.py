@@ -114,11 +114,13 @@ runtime_supports_nocgroup = {names}
 firewall_driver = "iptables"
 """,
         )
-        world.write(f"{BASE}/storage.conf", '[storage]\ndriver = "overlay"\n')
+        # podman 4.3 wants the places here, too
+        places = "".join(f'{name} = "{BASE}/podman/{place}"\n' for name, place in (("graphroot", "root"), ("runroot", "runroot")))
+        world.write(f"{BASE}/podman-storage.conf", f'[storage]\ndriver = "overlay"\n{places}')
         world.write(f"{BASE}/rootfs.tar", layer)
         self.env = {
             "CONTAINERS_CONF": f"{BASE}/containers.conf",
-            "CONTAINERS_STORAGE_CONF": f"{BASE}/storage.conf",
+            "CONTAINERS_STORAGE_CONF": f"{BASE}/podman-storage.conf",
             "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
         }
         self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
@@ -313,6 +315,7 @@ class Docker(Engine):
             *self.more,
         ]
         self.start()
+        self.major = int(self("version", "--format", "{{.Server.Version}}").ok().out.partition(".")[0])
         self("import", f"{BASE}/rootfs.tar", IMAGE).ok()
 
     def start(self) -> None:

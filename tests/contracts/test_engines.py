@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from callers import IMAGE
+from callers import IMAGE, Docker
 from engine_tools import OF_ROOT, everywhere, on
 from sandbox import BASE
 
@@ -45,6 +45,8 @@ def test_exit_status(engine, status):
 )
 @everywhere
 def test_command_that_cannot_run(engine, status, command):
+    if command == "/tmp" and isinstance(engine, Docker) and engine.major < 23:
+        status = 125  # it knows only what runc said before Go 1.20, "permission denied"
     result = engine.run(IMAGE, command).exits(status)
     assert result.out == "" and f'exec: "{command}"' in result.err, result
     assert "unable to retrieve OCI runtime error" not in result.err, result

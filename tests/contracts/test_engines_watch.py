@@ -10,7 +10,7 @@ from test_containerd import running as containerd_running
 
 def test_docker_stats(docker):
     with docker.running("--memory=64m", "--pids-limit=20") as name:
-        found = json.loads(docker("stats", "--no-stream", "--format", "json", name).ok().out)
+        found = json.loads(docker("stats", "--no-stream", "--format", "{{json .}}", name).ok().out)
         assert found["MemUsage"].endswith("/ 64MiB") and found["PIDs"] == "1", found
 
 
@@ -18,7 +18,7 @@ def test_docker_stats(docker):
 def test_docker_stats_after_an_update(docker):
     with docker.running("--memory=64m") as name:
         docker("update", "--memory=80m", "--memory-swap=160m", name).ok()
-        found = json.loads(docker("stats", "--no-stream", "--format", "json", name).ok().out)
+        found = json.loads(docker("stats", "--no-stream", "--format", "{{json .}}", name).ok().out)
         assert found["MemUsage"].endswith("/ 80MiB"), found
 
 

@@ -48,6 +48,14 @@ MEANT = [
     ),
     (r"^mount: / / rw,relatime shared ", "mount: / / rw,relatime ", "rootfsPropagation shared: runc leaves the root itself private"),
 ]
+# What only some versions of runc do: replaced in what runc shows, not in what the runtime under test shows.
+OF_OLDER_RUNC = [
+    (
+        r"^mount: / / (\S+) master ",
+        r"mount: / / \1 ",
+        "runc 1.1.5 leaves the root a slave of the host's mount, if that is shared; 1.1.15 does not",
+    ),
+]
 BOUND = [
     (
         r"^mount: (\S+) (/sys/fs/cgroup/\S+) r[ow],(.*- cgroup cgroup )",
@@ -136,7 +144,10 @@ def canonical(text, meant):
 
 
 def compare(theirs, ours, also=()):
-    theirs, ours = (canonical(result.ok().out, [*MEANT, *also]) for result in (theirs, ours))
+    if "unable to apply caps: operation not permitted" in theirs.err:
+        pytest.skip("runc does not start it: the engine passes capabilities that this machine does not give")
+    theirs = canonical(theirs.ok().out, [*MEANT, *OF_OLDER_RUNC, *also])
+    ours = canonical(ours.ok().out, [*MEANT, *also])
     assert len(theirs) > 60, theirs
     only = ["- " + line for line in theirs if line not in ours] + ["+ " + line for line in ours if line not in theirs]
     if only:
