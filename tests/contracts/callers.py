@@ -83,6 +83,10 @@ class Engine:
     def inspect(self, name: str, template: str) -> str:
         return self("inspect", "--format", template, name).ok().out.strip()
 
+    def has(self, command: str, option: str) -> bool:
+        """Whether this version of the caller has an option."""
+        return option in self(command, "--help").ok().out.split()
+
     def status_of(self, key: str, *words: str) -> str:
         """A field of /proc/self/status as seen by a process in a container."""
         text = self.run(*words, IMAGE, "cat", "/proc/self/status").ok().out

@@ -31,7 +31,7 @@ RANDOM = [
 # Intended differences: (pattern, replacement on both sides, reason).
 MEANT = [
     (
-        r"^mount: (?:/null|/) (/proc/\S+|/sys/firmware|/sys/devices\S*|/sys/fs/cgroup/\S+/release_agent) \S+ .*- (?:dev)?tmpfs .*",
+        r"^mount: (?:/null|/) (/proc/\S+|/sys/firmware|/sys/dev\S*|/sys/fs/cgroup/\S+/release_agent) \S+ .*- (?:dev)?tmpfs .*",
         r"mount: \1 masked",
         "what covers a masked path is also nosuid,nodev,noexec and read-only, and holds nothing",
     ),
