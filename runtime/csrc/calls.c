@@ -19,8 +19,10 @@
     X(MKDIRAT, "mkdirat", "dsi")             /* directory, name, mode                                                        */ \
     X(MOVE_MOUNT, "move_mount", "ddi")       /* mount, where to, flags                                                       */ \
     X(SYMLINKAT, "symlinkat", "dss")         /* directory, name, what it leads to                                            */ \
+    X(MKNODAT, "mknodat", "dsii")            /* directory, name, type and mode, number of the device                         */ \
     X(IS_FILE, "fstat", "diis")              /* check: type of the file, number of the device, else ESTALE for this path     */ \
     X(FCHOWN, "fchownat", "dii")             /* descriptor, also with O_PATH, user, group                                    */ \
+    X(FCHMOD, "fchmodat2", "di")             /* descriptor, also with O_PATH, mode                                           */ \
     X(FSMOUNT, "fsmount", "dii")             /* descriptor, flags, attributes; makes a descriptor                            */
 
 enum code {
@@ -165,10 +167,14 @@ static long run(enum code code, const struct arguments *a)
         return mkdirat((int)n[0], a->s[0], (mode_t)n[1]);
     case SYMLINKAT:
         return symlinkat(a->s[1], (int)n[0], a->s[0]);
+    case MKNODAT:
+        return mknodat((int)n[0], a->s[0], (mode_t)n[1], (dev_t)n[2]);
     case IS_FS:
         return is_fs((int)n[0], n[1]);
     case IS_FILE:
         return is_file((int)n[0], (mode_t)n[1], (dev_t)n[2]);
+    case FCHMOD:
+        return syscall(SYS_fchmodat2, n[0], "", n[1], AT_EMPTY_PATH);
     case FCHOWN:
         return fchownat((int)n[0], "", (uid_t)n[1], (gid_t)n[2], AT_EMPTY_PATH);
     }

@@ -164,18 +164,6 @@ static PyObject *py_fchownat(PyObject *Py_UNUSED(self), PyObject *args)
     return result;
 }
 
-static PyObject *py_fchmodat2(PyObject *Py_UNUSED(self), PyObject *args)
-{
-    int dir;
-    unsigned int mode, flags;
-    PyObject *path;
-    if (!PyArg_ParseTuple(args, "iO&II:fchmodat2", &dir, to_path, &path, &mode, &flags))
-        return NULL;
-    PyObject *result = done(syscall(SYS_fchmodat2, dir, path_text(path), mode, flags), "fchmodat2", path);
-    Py_DECREF(path);
-    return result;
-}
-
 static PyObject *py_close_range(PyObject *Py_UNUSED(self), PyObject *args)
 {
     unsigned int first, last, flags;
@@ -241,7 +229,6 @@ PyMethodDef calls_file[] = {
     {"fstatfs", (PyCFunction)(void (*)(void))py_fstatfs, METH_FASTCALL, "fstatfs(fd) -> (f_type, f_flags)"},
     {"statfs", py_statfs, METH_VARARGS, "statfs(path) -> (f_type, f_flags)"},
     {"fchownat", py_fchownat, METH_VARARGS, "fchownat(dirfd, path, uid, gid, flags)"},
-    {"fchmodat2", py_fchmodat2, METH_VARARGS, "fchmodat2(dirfd, path, mode, flags)"},
     {"sealed_file", py_sealed_file, METH_VARARGS,
      "sealed_file(way) -> fd of the running executable in a file that nobody can write; 0: overlay, 1: memfd, 2: unnamed file"},
     {"is_sealed_file", py_is_sealed_file, METH_VARARGS, "is_sealed_file(fd) -> whether nobody can write this file"},

@@ -1,5 +1,6 @@
 """parts/devices on a real kernel: the nodes and links of /dev."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 import harness
 import kernel_constants
 from mounting import DEV, OUTER, PROC, bind, tmpfs
-from pyrunc.errors import StepFailure
+from pyrunc.errors import CallError, StepFailure
 from pyrunc.linux import _syscalls
 
 pytestmark = pytest.mark.kernel
@@ -164,14 +165,26 @@ def test_a_node_that_is_another_device_on_the_host(world):
     assert "the host's /dev/fuse is not c 1:3" in e.words
 
 
+def refused(monkeypatch, operation, number):
+    """calls() does what comes before an operation, which fails with this errno."""
+    real = _syscalls.calls
+
+    def calls(operations, keep):
+        names = [one[0] for one in operations]
+        if operation not in names:
+            return real(operations, keep)
+        at = names.index(operation)
+        real(operations[:at], -1)
+        e = CallError(number, os.strerror(number), None, {"MKNODAT": "mknodat", "FCHMOD": "fchmodat2"}[operation])
+        e.at = at
+        raise e
+
+    monkeypatch.setattr(_syscalls, "calls", calls)
+
+
 def test_if_the_kernel_allows_no_nodes(world, monkeypatch):
     """EPERM (CAP_MKNOD is missing): those of the host are bound."""
-    from pyrunc.linux import fs
-
-    def refuse(*_args, **_keywords):
-        raise fs.failure(1, "mknodat")
-
-    monkeypatch.setattr(fs, "mknod", refuse)
+    refused(monkeypatch, "MKNODAT", errno.EPERM)
     assert world.go({"mounts": [DEV]}, lambda see: see.mount("/dev/zero")["type"]) == "devtmpfs"
 
 
@@ -187,12 +200,7 @@ def test_the_nodes_are_real_without_a_look_at_the_mount(world):
 
 def test_without_fchmodat2(world, monkeypatch):
     """Before Linux 6.6, the mode is set through our own procfs."""
-    from pyrunc.linux import fs
-
-    def missing(*_args):
-        raise fs.failure(38, "fchmodat2")
-
-    monkeypatch.setattr(_syscalls, "fchmodat2", missing)
+    refused(monkeypatch, "FCHMOD", errno.ENOSYS)
     device = {"path": "/tmp/d", "type": "c", "major": 1, "minor": 5, "fileMode": 0o6755, "uid": 3}
     assert world.go({"mounts": [DEV], "linux": {"devices": [device]}}, lambda see: see.node("/tmp/d")) == "c 1:5 6755 3:0"
 

@@ -31,6 +31,7 @@ def test_each_operation_can_use_what_the_others_have_made(folder):
             ("MKDIRAT", fd, "a", 0o700),
             ("OPENAT", fd, "a", PLACE),
             ("OPENAT2", fd, "/a", FILE, constants.RESOLVE_IN_ROOT),
+            ("MKNODAT", _syscalls.FIRST, "pipe", stat.S_IFIFO | 0o600, 0),
             ("FCHOWN", _syscalls.SECOND, os.getuid(), os.getgid()),
             ("IS_FILE", _syscalls.SECOND, stat.S_IFDIR, 0, "a"),
             ("SAME_MOUNT", _syscalls.SECOND, fd, "a"),
@@ -40,7 +41,7 @@ def test_each_operation_can_use_what_the_others_have_made(folder):
     )
     assert os.path.samestat(os.fstat(kept), os.stat(top / "a")) and not os.get_inheritable(kept)
     os.close(kept)
-    assert os.readlink(top / "a/c") == "b"
+    assert os.readlink(top / "a/c") == "b" and stat.S_ISFIFO((top / "a/pipe").stat().st_mode)
     assert _syscalls.calls([], -1) == -1
 
 
@@ -54,6 +55,8 @@ def test_each_operation_can_use_what_the_others_have_made(folder):
         (("IS_FILE", _syscalls.FIRST, stat.S_IFDIR, 7, "/x"), errno.ESTALE, "fstat", "/x"),
         (("IS_FS", _syscalls.FIRST, 1, "/x"), errno.ENODEV, "fstatfs", "/x"),
         (("FCHOWN", 1000, 0, 0), errno.EBADF, "fchownat", None),
+        (("FCHMOD", 1000, 0o700), None, "fchmodat2", None),  # Linux 6.6
+        (("MKNODAT", _syscalls.FIRST, "there", stat.S_IFIFO, 0), errno.EEXIST, "mknodat", "there"),
         (("SAME_MOUNT", _syscalls.FIRST, 1000, "/x"), errno.EBADF, "statx", "/x"),
         (("FSMOUNT", _syscalls.FIRST, 0, 0), None, "fsmount", None),
         (("FSCONFIG", _syscalls.FIRST, 0, None, None, 0), None, "fsconfig", None),

@@ -158,40 +158,37 @@ def _mknod(folder: int, name: str, node: Device, entry: Entry | Live, run: InitR
     """True, or False if the kernel does not allow us to create devices and a bind mount can be used instead."""
     kind = TYPES[node["type"]]
     device = 0 if node["type"] == "p" else posix.makedev(node["major"], node["minor"])
+    there: list[Call] = [
+        ("OPENAT", folder, name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC),
+        ("IS_FILE", _syscalls.FIRST, kind, device, node["path"]),
+    ]
     try:
-        fs.mknod(name, kind | (node["mode"] & 0o700), device, dir_fd=folder)
-    except OSError as e:
-        if e.errno == errno.EPERM and entry["mount_ns"] and node["type"] != "p":
+        _syscalls.calls(
+            [
+                ("MKNODAT", folder, name, kind | (node["mode"] & 0o700), device),
+                *there,
+                ("FCHOWN", _syscalls.FIRST, node["uid"], node["gid"]),
+                ("FCHMOD", _syscalls.FIRST, node["mode"]),  # by descriptor, so that neither the umask nor a replaced name matters
+            ],
+            -1,
+        )
+    except CallError as e:
+        if not e.at and e.errno == errno.EPERM and entry["mount_ns"] and node["type"] != "p":
             return False
-        raise
-    fd = _syscalls.calls(
-        [
-            ("OPENAT", folder, name, posix.O_PATH | posix.O_NOFOLLOW | posix.O_CLOEXEC),
-            ("IS_FILE", _syscalls.FIRST, kind, device, node["path"]),
-            ("FCHOWN", _syscalls.FIRST, node["uid"], node["gid"]),
-        ],
-        _syscalls.FIRST,
-    )
-    try:
-        _chmod(fd, node["mode"], run)
-    finally:
-        posix.close(fd)
+        if e.call != "fchmodat2" or e.errno != errno.ENOSYS:
+            raise
+        _chmod_by_link(_syscalls.calls(there, _syscalls.FIRST), node["mode"], run)
     return True
 
 
-def _chmod(fd: int, mode: int, run: InitRun) -> None:
-    """By descriptor, so that neither the umask nor a replaced name matters."""
+def _chmod_by_link(fd: int, mode: int, run: InitRun) -> None:
+    """fchmodat2(2) before Linux 6.6. Closes the descriptor."""
+    links = -1
     try:
-        _syscalls.fchmodat2(fd, b"", mode, c.AT_EMPTY_PATH)
-        return
-    except OSError as e:
-        if e.errno != errno.ENOSYS:  # before Linux 6.6
-            raise
-    links = run.proc.open("thread-self/fd", posix.O_PATH | posix.O_DIRECTORY)
-    try:
+        links = run.proc.open("thread-self/fd", posix.O_PATH | posix.O_DIRECTORY)
         posix.chmod("%d" % fd, mode, dir_fd=links)
     finally:
-        posix.close(links)
+        fs.close(fd, links)
 
 
 def host_node(node: Device) -> int:

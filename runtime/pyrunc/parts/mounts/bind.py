@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pyrunc.parts.mounts.plan import Entry, IdMap, Item
     from pyrunc.parts.sides import AskRun, InitRun
 
+    Changes = tuple[int, int] | tuple[()]
+
 
 NOT_FLAGS = c.MS_BIND | c.MS_REC | c.MS_REMOUNT
 # Errors after which the host side is asked: in a user namespace, those for missing permissions; without one, EINVAL, which means that the
@@ -113,23 +115,28 @@ def _real_reason(item: Item, error: OSError) -> OSError:
     return error
 
 
-def with_flags(tree: int, item: Item) -> int:
+def with_flags(tree: int, item: Item, changes: Changes | None = None) -> int:
     """set_flags(), for a detached mount that is returned; it is closed if that fails."""
     try:
-        set_flags(tree, item)
+        set_flags(tree, item, changes)
     except BaseException:
         posix.close(tree)
         raise
     return tree
 
 
-def set_flags(tree: int, item: Item) -> None:
-    """If the options contain any flag or its negation, sets all flags, as a remount does (config-linux.md, mount(8)); otherwise the
-    source's flags are kept. Then sets the flags for the whole subtree."""
-    if item["flags"] & ~NOT_FLAGS or item["clear"]:
-        attr_set, attr_clr = options.changes(item["flags"])
+def changes_of(item: Item) -> Changes:
+    """(attr_set, attr_clr) for the mount of an item, or () if the source's flags are kept. If the options contain any flag or its negation,
+    they set all flags, as a remount does (config-linux.md, mount(8))."""
+    return options.changes(item["flags"]) if item["flags"] & ~NOT_FLAGS or item["clear"] else ()
+
+
+def set_flags(tree: int, item: Item, changes: Changes | None = None) -> None:
+    """Sets the flags of the mount, then those for the whole subtree. changes: changes_of(item), from callers that mount an item many times."""
+    changes = changes_of(item) if changes is None else changes
+    if changes:
         try:
-            mount.setattr(tree, attr_set, attr_clr)
+            mount.setattr(tree, *changes)
         except OSError as e:
             if e.errno != errno.EPERM:
                 raise

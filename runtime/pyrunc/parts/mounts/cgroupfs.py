@@ -69,8 +69,9 @@ def _legacy(item: Item, entry: Entry, run: InitRun, plan: Cgroups, mounted: list
     try:
         umask = posix.umask(0)
         try:
+            changes = bind.changes_of(item)
             for hierarchy in mounted:
-                _one(item, entry, top, hierarchy, plan, run)
+                _one(item, entry, top, hierarchy, plan, run, changes)
         finally:
             posix.umask(umask)
         bind.finish(top, item, run)
@@ -80,13 +81,13 @@ def _legacy(item: Item, entry: Entry, run: InitRun, plan: Cgroups, mounted: list
         posix.close(top)
 
 
-def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups, run: InitRun) -> None:
+def _one(item: Item, entry: Entry, top: int, hierarchy: Hierarchy, plan: Cgroups, run: InitRun, changes: bind.Changes) -> None:
     """Mounts one hierarchy below the tmpfs, which is new and empty, and creates the links for its controllers if it has several (cpu ->
     cpu,cpuacct)."""
     name, keys, _point, _root = hierarchy
     tree = _own_mount(item, keys or [name]) if entry["cgroupns"] else None
     if tree is None:
-        tree = bind.with_flags(_clone(hierarchy, plan, run, entry), item)
+        tree = bind.with_flags(_clone(hierarchy, plan, run, entry), item, changes)
     try:
         _syscalls.calls(
             [
