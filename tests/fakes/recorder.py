@@ -35,6 +35,7 @@ LOOKING = {
         ).split()
     ),
 }
+WRITING = posix.O_WRONLY | posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC | posix.O_APPEND
 CHECKS = {"IS_FS", "IS_FILE", "SAME_MOUNT"}
 PR_GETTERS = {2, 3, 16, 21, 23, 27, 30, 39}  # pdeathsig, dumpable, name, seccomp, capbset, securebits, timerslack, no_new_privs
 ASKING: dict[str, Callable[..., bool]] = {
@@ -43,7 +44,6 @@ ASKING: dict[str, Callable[..., bool]] = {
     "calls": lambda operations, _keep: all(one[0] in CHECKS or (one[0] == "OPENAT" and not one[3] & WRITING) for one in operations),
     "seccomp": lambda _op, _flags, program=None: program is None,  # called without a program, a known flag gives EFAULT
 }
-WRITING = posix.O_WRONLY | posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC | posix.O_APPEND
 
 
 class Recorder:
