@@ -101,8 +101,8 @@ def test_cgroups_of_another_run_stay(tmp_path):
 
 
 def test_a_hanging_test_is_killed(run):
-    result = run("import pytest, time\n@pytest.mark.bound(1)\ndef test_one():\n    time.sleep(1000)\ndef test_two():\n    pass\n")
-    assert result.code == 1 and "1 failed, 1 passed" in result.out and "takes longer than 1 s" in result.out, result
+    result = run("import pytest, time\n@pytest.mark.bound(4)\ndef test_one():\n    time.sleep(1000)\ndef test_two():\n    pass\n")
+    assert result.code == 1 and "1 failed, 1 passed" in result.out and "takes longer than 4 s" in result.out, result
 
 
 def test_a_child_that_raises_does_not_continue_the_run(run):
@@ -116,7 +116,7 @@ def test_a_child_that_raises_does_not_continue_the_run(run):
 
 def test_a_hanging_teardown_is_killed(run):
     fixture = "@pytest.fixture\ndef slow():\n    yield\n    time.sleep(1000)\n"
-    result = run("import pytest, time\n" + fixture + "@pytest.mark.bound(1)\ndef test_one(slow):\n    pass\n")
+    result = run("import pytest, time\n" + fixture + "@pytest.mark.bound(4)\ndef test_one(slow):\n    pass\n")
     assert result.code == 1 and "1 passed, 1 error" in result.out and "the clean-up of" in result.out, result
 
 
