@@ -87,6 +87,7 @@ cd "$1"
 mkdir -p old
 busybox pivot_root . old
 umount -l /old
+rmdir /old
 cd /src
 exec sh -c "$2"
 """
