@@ -38,7 +38,6 @@ LOOKING = {
 WRITING = posix.O_WRONLY | posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC | posix.O_APPEND
 CHECKS = {"IS_FS", "IS_FILE", "SAME_MOUNT"}
 PR_GETTERS = {2, 3, 16, 21, 23, 27, 30, 39}  # pdeathsig, dumpable, name, seccomp, capbset, securebits, timerslack, no_new_privs
-WRITING = posix.O_WRONLY | posix.O_RDWR | posix.O_CREAT | posix.O_TRUNC | posix.O_APPEND
 ASKING: dict[str, Callable[..., bool]] = {
     "prlimit": lambda pid, resource, soft=None, hard=None: soft is None and hard is None,
     "prctl": lambda op, *_rest: op in PR_GETTERS,
