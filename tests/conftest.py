@@ -199,8 +199,9 @@ def criu() -> None:
 
 
 @pytest.fixture
-def runtime(runtime_path: str, scratch: pathlib.Path, token: str, cgroup: str) -> Iterator[harness.Runtime]:
-    """The runtime under test with an empty state root. Containers that the test leaves behind are removed after it."""
+def runtime(runtime_path: str, scratch: pathlib.Path, token: str, cgroup: str, make_bundle: MakeBundle) -> Iterator[harness.Runtime]:
+    """The runtime under test with an empty state root. Containers that the test leaves behind are removed after it, and before their bundles,
+    in which poststop hooks start; without it they would start in /."""
     root = pathlib.Path(tempfile.mkdtemp(prefix="r", dir=scratch))
     made = harness.Runtime(runtime_path, root, token + root.name, cgroup)
     yield made
