@@ -4,6 +4,7 @@ process, and so its descriptors and what it sends to the runtime."""
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import signal
@@ -119,6 +120,13 @@ def test_many_messages_do_not_keep_a_signal_from_ending_it(held):
 def test_closing_the_connection_is_not_an_exit(held):
     held.link.shutdown(socket.SHUT_RDWR)
     assert "closed its connection" in held.ends()
+
+
+def test_a_connection_that_ends_before_execve_is_no_failure(held, slow):  # noqa: F811
+    held.link.shutdown(socket.SHUT_RDWR)
+    fcntl.fcntl(slow[2], fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    assert "exec failed" not in held.command.communicate(timeout=harness.WATCHDOG)[1]
+    assert held.command.returncode == 127  # busybox has no applet of this name
 
 
 # ---- the filter
