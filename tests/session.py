@@ -58,8 +58,10 @@ def settle() -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for reserved in OF_THE_C_LIBRARY:
-        default = (ctypes.c_ulong * 4)()  # struct kernel_sigaction: handler, flags, restorer, mask
-        LIBC.syscall(RT_SIGACTION, reserved, default, None, 8)
+        default, now = (ctypes.c_ulong * 4)(), (ctypes.c_ulong * 4)()  # struct kernel_sigaction: handler, flags, restorer, mask
+        LIBC.syscall(RT_SIGACTION, reserved, None, now, 8)
+        if now[0] == signal.SIG_IGN:  # a handler belongs to the threads of this process
+            LIBC.syscall(RT_SIGACTION, reserved, default, None, 8)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
     for name, wanted in ((resource.RLIMIT_NOFILE, 8192), (resource.RLIMIT_CORE, 0)):
