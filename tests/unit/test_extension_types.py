@@ -131,4 +131,4 @@ def test_one_argument_too_many(name):
 
 def test_constants():
     names = {ast.unparse(node.target) for node in ast.parse(STUB.read_text()).body if isinstance(node, ast.AnnAssign)}
-    assert names == {"OPS", "RECORD_SIZE", "RECORD_FORMAT"}
+    assert names == {"OPS", "RECORD_SIZE", "RECORD_FORMAT", "FIRST", "SECOND"}

@@ -12,6 +12,7 @@ import posix
 from pyrunc import fileio, helper_process, install_paths, jsonio
 from pyrunc.commands import choice
 from pyrunc.errors import Refusal, UsageError, errno_text, quote
+from pyrunc.linux import spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 
 ENGINES = ("docker", "podman", "containerd")
+PODMAN = ("/usr/local/bin/podman", "/usr/bin/podman")
+PODMAN_MS = 10_000  # for its version
 EXECUTABLE = 0o111
 EACCES, ENOEXEC = 13, 8
 HINTS = {
@@ -44,6 +47,7 @@ def main(options: Options, args: list[str]) -> int:
         "dry_run": options.get("dry_run", False),
         "config": _absolute(options["config"]) if "config" in options else None,
         "user": _user_config() if posix.geteuid() else None,
+        "podman_appends": "podman" not in engines or removing or _podman_appends(),
     }
     text = helper_process.call("install", payload)["text"]
     if style == "json":
@@ -102,6 +106,19 @@ def _must_run(path: str) -> None:
     if status:
         words = "%s does not run here: %s" % (quote(path), quote(said) or "wait status %d" % status)
         raise Refusal("runtime-does-not-run", words, None, "download it again, and compare it with SHA256SUMS")
+
+
+def _podman_appends() -> bool:
+    """Whether podman can add to a list of another configuration file (`append`, containers.conf(5)): since version 5. True if there is no
+    podman; False if it does not say its version, because what is written then works with all of them."""
+    for path in PODMAN:
+        try:
+            said = spawn.run(path, [path, "--version"], ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], timeout_ms=PODMAN_MS).out
+        except OSError:
+            continue
+        major = said.rpartition(b" ")[2].partition(b".")[0]
+        return major.isdigit() and int(major) >= 5
+    return True
 
 
 def _same(path: str, others: list[str]) -> bool:

@@ -1,7 +1,7 @@
 """What `install` changes in the configuration of each engine: text in, text out, nothing is read or written here.
 
 Each engine has a function `edit(path, text, want)`. text: the file's content, "" if there is no file; want: {"runtime", "name", "default",
-"uninstall"}. It returns the new content, or None if the file is to be removed, and raises Refusal. JSON is rewritten in the same order and with
+"uninstall", "podman_appends"}. It returns the new content, or None if the file is to be removed, and raises Refusal. JSON is rewritten in the same order and with
 the same indentation. TOML is never rewritten: our lines are between two marks, and the result is parsed to verify that only our entry differs.
 """
 
@@ -23,6 +23,10 @@ MARK = "# pyrunc install: begin; `pyrunc install --containerd --uninstall` remov
 END = "# pyrunc install: end"
 WAS = "  # pyrunc install; was: "
 PODMAN_MARK = "# Written by `pyrunc install --podman`; `pyrunc install --podman --uninstall` removes this file."
+PODMAN_OWN = {  # podman 4's
+    "runtime_supports_json": ["crun", "runc", "kata", "runsc", "youki", "krun"],
+    "runtime_supports_nocgroups": ["crun", "krun"],
+}
 CRI = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 
 
@@ -91,20 +95,22 @@ def _dumped(document: Document, old: str) -> str:
 
 
 def podman_text(want: Want) -> str:
-    """The whole drop-in. `append` needs podman 5: an array without it would replace what other files say."""
+    """The whole drop-in. `podman_appends`: podman knows `append`; older versions refuse their whole configuration because of it. An array
+    without it replaces what other files say, so it has podman's own names, too."""
     name = want["name"]
     lines = [PODMAN_MARK, "[engine]"]
     if want["default"]:
         lines.append('runtime = "%s"' % name)
-    append = '["%s", {append = true}]' % name
-    lines += [
-        "runtime_supports_json = " + append,
-        "runtime_supports_nocgroups = " + append,
-        "runtime_supports_nocgroup = %s  # the name that podman 5.4 reads" % append,
-        "",
-        "[engine.runtimes]",
-        "%s = [%s]" % (name, json.dumps(want["runtime"])),
-    ]
+    if want["podman_appends"]:
+        append = '["%s", {append = true}]' % name
+        lines += [
+            "runtime_supports_json = " + append,
+            "runtime_supports_nocgroups = " + append,
+            "runtime_supports_nocgroup = %s  # the name that podman 5.4 reads" % append,
+        ]
+    else:
+        lines += ["%s = %s" % (key, json.dumps([*own, name])) for key, own in PODMAN_OWN.items()]
+    lines += ["", "[engine.runtimes]", "%s = [%s]" % (name, json.dumps(want["runtime"]))]
     return "\n".join(lines) + "\n"
 
 
@@ -120,7 +126,7 @@ def podman_made(text: str) -> bool:
         engine = tomllib.loads(text)["engine"]
         ((name, paths),) = engine["runtimes"].items()
         want = {"name": name, "runtime": paths[0], "default": "runtime" in engine}
-        return text == podman_text(want)
+        return text in [podman_text({**want, "podman_appends": appends}) for appends in (True, False)]
     except (ValueError, KeyError, TypeError, IndexError):
         return False
 
