@@ -79,8 +79,9 @@ def test_a_process_that_joins(processor):
     sock.close()
 
 
-def test_a_waiting_init(runtime, bundle, processor, no_leaks):
-    id = runtime.create(bundle)
+def test_a_waiting_init(runtime, make_bundle, processor, no_leaks):
+    """The cpuset keeps it on the processor: the affinity of the caller is not the container's."""
+    id = runtime.create(make_bundle({"/linux/resources": {"cpu": {"cpus": str(processor)}}}))
     assert noted(runtime.state(id)["pid"]) == (processor, processor)
     runtime.start(id)
     harness.until_status(runtime, id, "stopped")
