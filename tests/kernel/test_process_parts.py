@@ -221,16 +221,16 @@ def test_a_directory_that_only_the_user_may_enter(tmp_path):
 
 def test_a_working_directory_outside_of_the_root(tmp_path):
     """CVE-2024-21626: through a descriptor that leads out of it, whatever path leads to the descriptor."""
-    os.symlink("/proc/self/fd/77", tmp_path / "way")
     (tmp_path / "proc").mkdir()
     outside = os.open("/etc", os.O_PATH)
+    os.symlink("/proc/self/fd/%d" % outside, tmp_path / "way")
     root = os.open(tmp_path, os.O_PATH)
 
     def enter():
         _syscalls.unshare(constants.CLONE_NEWNS)
         _syscalls.mount(None, "/", None, constants.MS_PRIVATE | constants.MS_REC, None)
         _syscalls.mount("proc", str(tmp_path / "proc"), "proc", 0, None)
-        os.dup2(outside, 77)
+        os.set_inheritable(outside, True)
         os.chroot(tmp_path)
         os.chdir("/")
 
