@@ -26,6 +26,7 @@ PODMAN_MARK = "# Written by `pyrunc install --podman`; `pyrunc install --podman 
 PODMAN_OWN = {  # podman 4's
     "runtime_supports_json": ["crun", "runc", "kata", "runsc", "youki", "krun"],
     "runtime_supports_nocgroups": ["crun", "krun"],
+    "runtime_supports_nocgroup": ["crun", "krun"],  # the name that podman 4 and 5.4 read
 }
 CRI = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 
