@@ -116,6 +116,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Why tests were run again: -rR only names them."""
+    reports: list[pytest.TestReport] = terminalreporter.stats.get("rerun", [])
+    for report in reports:
+        lines = [line for line in report.longreprtext.splitlines() if line.startswith("E  ")]
+        terminalreporter.write_line("%s was run again: %s" % (report.nodeid, " | ".join(line[1:].strip() for line in lines[:4])))
+
+
 def pytest_collection_finish() -> None:
     """What the collection has made stays to the end. The garbage collector need not look at it again, and a forked child does not copy it."""
     gc.collect()
