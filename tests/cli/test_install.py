@@ -9,6 +9,9 @@ import tomllib
 
 import pytest
 
+from pyrunc.commands import install as command
+from pyrunc.helper.engines import PODMAN_OWN
+
 CRI = {2: "io.containerd.grpc.v1.cri", 3: "io.containerd.cri.v1.runtime"}
 CONTAINERD = """\
 # by hand
@@ -137,7 +140,8 @@ def test_podman_default(install):
     file, _ = install("podman", None, "--default", "--name", "py-2")
     engine = tomllib.loads(file.read_text())["engine"]
     assert engine["runtime"] == "py-2" and list(engine["runtimes"]) == ["py-2"]
-    assert engine["runtime_supports_json"] == ["py-2", {"append": True}]
+    own = ["py-2", {"append": True}] if command._podman_appends() else [*PODMAN_OWN["runtime_supports_json"], "py-2"]  # podman 5, or 4
+    assert engine["runtime_supports_json"] == own
 
 
 def test_podman_keeps_manual_changes(install):
