@@ -1,9 +1,8 @@
 /* The extension pyrunc.linux._syscalls: one function per system call that Python lacks, calls(), finish(), spawn() and json().
  *
- * The tables of functions are in mount.c, file.c, process.c, bpf.c, ops.c (finish), spawn.c, procfs.c, json.c, schema.c,
- * calls.c and mountinfo.c; this file
- * combines them. It uses the limited API of 3.11, so that one file works with every later interpreter. The program has no
- * threads, and none of these calls releases the interpreter's lock. */
+ * The tables of functions are in mount.c, file.c, process.c, bpf.c, ops.c (finish), spawn.c, procfs.c, json.c, schema.c, calls.c and
+ * mountinfo.c; this file combines them. It uses the limited API of 3.11, so that one file works with every later interpreter. The program has
+ * no threads, and none of these calls releases the interpreter's lock. */
 #include "syscalls.h"
 
 #include <stdarg.h>

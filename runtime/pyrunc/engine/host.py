@@ -211,8 +211,7 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     def ended(_data: object) -> None:
         raise died()
 
-    handlers: dict[bytes, Callable[[Data], bool | int | None]]
-    handlers = {
+    handlers: dict[bytes, Callable[[Data], bool | int | None]] = {
         handshake.ASK: lambda data: _answer(run, data),
         handshake.HOOKS: hooks,
         handshake.STAMPS: trace.add,
@@ -224,13 +223,9 @@ def _serve(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
         handshake.C_FAIL: failed_in_tail,
         handshake.END: ended,
     }
+    outside = planner.module("namespaces").is_outside(run.plans["namespaces"])
     try:
-        handshake.serve(
-            run.peer,
-            cancel,
-            handlers,
-            run.pidfd if planner.module("namespaces").is_outside(run.plans["namespaces"]) else -1,
-        )
+        handshake.serve(run.peer, cancel, handlers, run.pidfd if outside else -1)
     except handshake.Late:
         raise _held("was not ready within %d seconds" % (READY_MS // 1000)) from None
 

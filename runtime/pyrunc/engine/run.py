@@ -164,4 +164,3 @@ class ExecRun(Run):
         self.init_pid = state["pid"]
         self.userns = 0  # the inode of the user namespace that is joined, which userns_pid is in
         self.annotations = state.get("annotations", {})
-        self.kept = self  # a cycle: nothing is freed when the command returns, because _exit(2) is next

@@ -1,8 +1,9 @@
 """What `install` changes in the configuration of each engine: text in, text out, nothing is read or written here.
 
 Each engine has a function `edit(path, text, want)`. text: the file's content, "" if there is no file; want: {"runtime", "name", "default",
-"uninstall", "podman_appends"}. It returns the new content, or None if the file is to be removed, and raises Refusal. JSON is rewritten in the same order and with
-the same indentation. TOML is never rewritten: our lines are between two marks, and the result is parsed to verify that only our entry differs.
+"uninstall", "podman_appends"}. It returns the new content, or None if the file is to be removed, and raises Refusal. JSON is rewritten in the
+same order and with the same indentation. TOML is never rewritten: our lines are between two marks, and the result is parsed to verify that
+only our entry differs.
 """
 
 from __future__ import annotations

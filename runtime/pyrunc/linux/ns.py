@@ -110,7 +110,7 @@ def is_owned_by(fd: int, user_fd: int, *, below: bool = False) -> bool:
         found = ancestor(owner, user.st_ino) if below else -1
         return found >= 0
     finally:
-        fs.close(owner, *([found] if found >= 0 else []))
+        fs.close(owner, found)
 
 
 def ancestor(fd: int, inode: int) -> int:

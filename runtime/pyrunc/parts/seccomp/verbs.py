@@ -60,27 +60,31 @@ def _filter(entry: Entry, run: TailRun) -> Op:
     return ("FILTER", run.seccomp_bpf, flags)
 
 
-def _is_late(entry: Entry, run: TailRun) -> bool:
-    """Whether the filter is loaded right before execve: with noNewPrivileges, if no other process can take over this one before that. Such a
-    process would get one without a filter."""
-    return _no_new_privs(run) and not entry["notify"] and not run.may_be_traced
+def _when(entry: Entry, run: TailRun) -> str:
+    """Which operation loads the filter: "early" without noNewPrivileges, because it takes CAP_SYS_ADMIN then (csrc/filter.c), and if others that
+    may have CAP_SYS_PTRACE could take over the process before execve, which would give them one without a filter; else "notify" for a
+    filter that notifies, and "late" for any other."""
+    if not _no_new_privs(run):
+        return "early"
+    if entry["notify"]:
+        return "notify"
+    return "early" if run.may_be_traced else "late"
 
 
 def op_early(entry: Entry, run: TailRun) -> Op | None:
-    """Init: the filter without noNewPrivileges, when loading takes CAP_SYS_ADMIN (csrc/filter.c), or if the process will be visible to others
-    that may have CAP_SYS_PTRACE. None otherwise."""
-    return None if _no_new_privs(run) and (entry["notify"] or not run.may_be_traced) else _filter(entry, run)
+    """Init: a filter that is loaded while the process has its capabilities, or None."""
+    return _filter(entry, run) if _when(entry, run) == "early" else None
 
 
 def op_notify(entry: Entry, run: TailRun) -> Op | None:
     """Init: a filter that notifies, with noNewPrivileges. Loaded at create, because its listener must be delivered before create
     returns."""
-    return _filter(entry, run) if _no_new_privs(run) and entry["notify"] else None
+    return _filter(entry, run) if _when(entry, run) == "notify" else None
 
 
 def op_late(entry: Entry, run: TailRun) -> Op | None:
     """Init: any other filter, with noNewPrivileges. It is loaded last: only execve comes after it."""
-    return _filter(entry, run) if _is_late(entry, run) else None
+    return _filter(entry, run) if _when(entry, run) == "late" else None
 
 
 def exec_waits(entry: Entry) -> bool:
