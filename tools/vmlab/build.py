@@ -225,18 +225,19 @@ def elf_of(image: bytes) -> bytes | None:
 
 
 def make_initrd(tmp: pathlib.Path, root: pathlib.Path, version: str) -> None:
-    """Builds the initrd from busybox and the disk's driver; everything else is in the kernel or on the disk."""
+    """Builds the initrd from busybox and the drivers of the disk; everything else is in the kernel or on the disk."""
     place = tmp / "initrd"
     for name in ("bin", "dev", "proc", "root"):
         (place / name).mkdir(parents=True)
     shutil.copy(root / "usr/bin/busybox", place / "bin/busybox")
-    out = lab.done("modprobe", ["modprobe", "-d", str(root), "-S", version, "-D", "virtio_blk"]).decode()
-    insmod = []
-    for words in map(str.split, out.splitlines()):
-        if words[:1] == ["insmod"]:
+    insmod: list[str] = []
+    for driver in ("virtio_pci", "virtio_blk"):  # the first is built into later kernels than Debian 12's
+        out = lab.done("modprobe", ["modprobe", "-d", str(root), "-S", version, "-D", driver]).decode()
+        for words in map(str.split, out.splitlines()):
             name = os.path.basename(words[1])
-            shutil.copy(words[1], place / name)
-            insmod.append("/bin/busybox insmod /" + name)
+            if words[0] == "insmod" and not (place / name).exists():
+                shutil.copy(words[1], place / name)
+                insmod.append("/bin/busybox insmod /" + name)
     (place / "init").write_text(INIT % "\n".join(insmod))
     (place / "init").chmod(0o755)
     with open(lab.INITRD, "wb") as archive:
