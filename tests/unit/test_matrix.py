@@ -52,10 +52,26 @@ def test_results_of_each_file():
 def test_rows_stay_until_they_are_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr(matrix, "LOGS", tmp_path)
     monkeypatch.setattr(matrix, "ROWS", tmp_path / "rows.json")
-    assert matrix.kept([("here", "unit", "ok"), ("here", "cli", "FAILED")], ["monday", "1"]) == [
-        ["here", "unit", "ok", "monday", "1"],
-        ["here", "cli", "FAILED", "monday", "1"],
+    rows = matrix.Rows(["monday", "1"], earlier=True)
+    rows.add("here", "demo", "ok")
+    rows.add("here", "test", "FAILED: 1 failed")
+    assert rows.has_failed
+    rows = matrix.Rows(["tuesday", "2"], earlier=True)
+    rows.add("here", "test", "ok")
+    rows.add("there", "test", "ok")
+    assert not rows.has_failed
+    assert rows.table().splitlines()[2:] == [
+        "| here | demo | ok | monday | 1 |",
+        "| here | test | ok | tuesday | 2 |",
+        "| there | test | ok | tuesday | 2 |",
     ]
-    rows = matrix.kept([("here", "cli", "ok"), ("there", "cli", "ok")], ["tuesday", "2"])
-    assert [row[2:] for row in rows] == [["ok", "monday", "1"], ["ok", "tuesday", "2"], ["ok", "tuesday", "2"]]
-    assert matrix.table(rows).splitlines()[2:][1] == "| here | cli | ok | tuesday | 2 |"
+
+
+def test_a_run_of_everything_has_only_its_own_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(matrix, "LOGS", tmp_path)
+    monkeypatch.setattr(matrix, "ROWS", tmp_path / "rows.json")
+    matrix.Rows(["monday", "1"], earlier=True).add("here", "demo", "ok")
+    rows = matrix.Rows(["tuesday", "2"], earlier=False)
+    rows.add("there", "demo", "ok")
+    assert rows.table().splitlines()[2:] == ["| there | demo | ok | tuesday | 2 |"]
+    assert matrix.Rows(["tuesday", "2"], earlier=True).rows == rows.rows

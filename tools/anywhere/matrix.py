@@ -8,13 +8,15 @@ most kernel and command-line tests (machine.py). In roots of several suites `mak
 clone of this tree. build/anywhere has their output. --short: one kernel, one refusal. Everything is kept below the cache of tools/roots.py; if
 something is missing, a row says `not run` and the reason.
 
-All of it takes hours. So the rows are kept, too: the table at the end also has those of earlier runs that were not repeated, each with its
-date and commit. Exit status 1: a row of this run has failed.
+All of it takes hours, although the emulated machines run beside the roots. So each row is kept as soon as it is known: the table at the end of
+a run of some parts also has those of earlier runs that were not repeated, each with its date and commit. Exit status 1: a row of this run
+has failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import datetime
 import json
 import os
@@ -24,6 +26,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -91,13 +94,37 @@ rmdir /old
 cd /src
 exec sh -c "$2"
 """
-Row = tuple[str, str, str]
 ROWS = LOGS / "rows.json"  # [[where, what, result, date, commit]]
 
 
-def on_kernels(dist: pathlib.Path, rows: tuple[tuple[str, str, str], ...]) -> list[Row]:
-    found = []
-    for suite, arch, words in rows:
+class Rows:
+    """The table: (where, what) and the result of each, with date and commit. Threads may add to it."""
+
+    def __init__(self, about: list[str], earlier: bool) -> None:
+        """about: date and commit of this run. earlier: keep the rows of earlier runs."""
+        self.about = about
+        self.lock = threading.Lock()
+        self.has_failed = False  # a row of this run
+        self.rows: dict[tuple[str, str], list[str]] = {}
+        if earlier and ROWS.exists():
+            self.rows = {(row[0], row[1]): row for row in json.loads(ROWS.read_text())}
+
+    def add(self, where: str, what: str, result: str) -> None:
+        """Prints it and writes all, in the order in which (where, what) first came."""
+        with self.lock:
+            self.rows[where, what] = [where, what, result, *self.about]
+            self.has_failed |= "FAILED" in result
+            LOGS.mkdir(parents=True, exist_ok=True)
+            ROWS.write_text(json.dumps(list(self.rows.values()), indent=1) + "\n")
+            print("%s, %s: %s" % (where, what, result), flush=True)
+
+    def table(self) -> str:
+        rows = ("| %s |" % " | ".join(row) for row in self.rows.values())
+        return "\n".join(["| where | what | result | date | commit |", "|---|---|---|---|---|", *rows])
+
+
+def on_kernels(rows: Rows, dist: pathlib.Path, kernels: tuple[tuple[str, str, str], ...]) -> None:
+    for suite, arch, words in kernels:
         name = "%s kernel, %s%s" % (suite, arch, ", cgroup v1" if words == "cgroup=1" else "")
         files = sorted(dist.glob("pyrunc-*-linux-" + arch))
         try:
@@ -105,13 +132,11 @@ def on_kernels(dist: pathlib.Path, rows: tuple[tuple[str, str, str], ...]) -> li
                 raise roots.Failed("no release file in %s (make release)" % dist)
             version, checks = boot.boot(files[-1], suite, arch, words)
         except (roots.Failed, OSError) as e:
-            found.append((name, "release file", "not run: %s" % str(e).splitlines()[0]))
+            rows.add(name, "release file", "not run: %s" % str(e).splitlines()[0])
             continue
         bad = ["%s: %s" % row for row in checks if row[1] != "ok"]
         verdict = "FAILED " + "; ".join(bad) if bad else "refused in one line" if words == "old=1" else "%d checks ok" % len(checks)
-        found.append((name, "Linux %s, release file" % version.split()[0], verdict))
-        print("%s: %s" % (name, verdict), flush=True)
-    return found
+        rows.add(name, "Linux %s, release file" % version.split()[0], verdict)
 
 
 def passed(output: str, code: int) -> str:
@@ -147,7 +172,7 @@ def of_files(output: str, files: list[str]) -> dict[str, str]:
     return found
 
 
-def on_machine(dist: pathlib.Path, seconds: int) -> list[Row]:
+def on_machine(rows: Rows, dist: pathlib.Path, seconds: int) -> None:
     name = "Debian %s, %s" % (machine.SUITE, machine.ARCH)
     files = sorted(dist.glob("pyrunc-*-linux-" + machine.ARCH))
     log = LOGS / (machine.ARCH + ".log")
@@ -159,17 +184,15 @@ def on_machine(dist: pathlib.Path, seconds: int) -> list[Row]:
         with open(log, "w") as file:
             machine.run(files[-1], "\n".join('echo "STEP %s"; %s; echo "STATUS $?"' % row for row in steps.items()), seconds, file)
     except (roots.Failed, OSError, subprocess.CalledProcessError) as e:
-        return [(name, "release file", "not run: %s" % str(e).splitlines()[0])]
+        rows.add(name, "release file", "not run: %s" % str(e).splitlines()[0])
+        return
     output = log.read_text(errors="replace")
-    found = []
     for step in steps:
         said, status, code = output.partition("STEP %s\n" % step)[2].partition("STEP ")[0].partition("STATUS ")
         verdict = (checked(said) or passed(said, int(code.split()[0]))) if status else "FAILED: not finished after %d s" % seconds
-        found.append((name, step, verdict))
-    found += [(name, file, verdict) for file, verdict in of_files(output, MACHINE_FILES).items()]
-    for row in found:
-        print("%s, %s: %s" % row, flush=True)
-    return found
+        rows.add(name, step, verdict)
+    for file, verdict in of_files(output, MACHINE_FILES).items():
+        rows.add(name, file, verdict)
 
 
 def root_of(suite: str) -> pathlib.Path:
@@ -204,39 +227,22 @@ def inside(root: pathlib.Path, command: str, log: pathlib.Path) -> str:
     return checked(output) or passed(output, code)
 
 
-def on_suites(suites: list[str], steps: list[str]) -> list[Row]:
-    found: list[Row] = []
+def on_suites(rows: Rows, suites: list[str], steps: list[str]) -> None:
     for suite in suites:
         try:
             root = root_of(suite)
         except (roots.Failed, OSError, subprocess.SubprocessError) as e:
-            found.append(("Debian " + suite, "sources", "not run: %s" % str(e).splitlines()[0]))
+            rows.add("Debian " + suite, "sources", "not run: %s" % str(e).splitlines()[0])
             continue
         for step in steps:
             command = STEPS[step] % {"compilers": " ".join(COMPILERS[suite])}
-            found.append(("Debian " + suite, step, inside(root, command, LOGS / ("%s-%s.log" % (suite, step)))))
-            print("%s, %s: %s" % found[-1], flush=True)
-    return found
+            rows.add("Debian " + suite, step, inside(root, command, LOGS / ("%s-%s.log" % (suite, step))))
 
 
 def now() -> list[str]:
     """The date and the commit of this tree."""
     done = subprocess.run(["git", "-C", str(PROJECT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     return [str(datetime.date.today()), done.stdout.strip()]
-
-
-def kept(rows: list[Row], about: list[str]) -> list[list[str]]:
-    """These rows, of a run that began with that date and commit, and those of earlier runs, in the order in which they first came. Writes
-    them."""
-    found = {(row[0], row[1]): row for row in json.loads(ROWS.read_text())} if ROWS.exists() else {}
-    found.update({(row[0], row[1]): [*row, *about] for row in rows})
-    LOGS.mkdir(parents=True, exist_ok=True)
-    ROWS.write_text(json.dumps(list(found.values()), indent=1) + "\n")
-    return list(found.values())
-
-
-def table(rows: list[list[str]]) -> str:
-    return "\n".join(["| where | what | result | date | commit |", "|---|---|---|---|---|", *("| %s |" % " | ".join(row) for row in rows)])
 
 
 def main(argv: list[str]) -> int:
@@ -248,16 +254,22 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--dist", type=pathlib.Path, default=PROJECT / "dist")
     parser.add_argument("--seconds", type=int, default=SECONDS, help="how long the aarch64 machine may run (%(default)s)")
     options = parser.parse_args(argv)
-    about = now()
-    rows: list[Row] = []
-    if options.only in (None, "kernels"):
-        rows += on_kernels(options.dist, KERNELS[:SHORT] if options.short else KERNELS)
-    if options.only in (None, "machine") and not options.short:
-        rows += on_machine(options.dist, options.seconds)
-    if options.only in (None, "suites") and not options.short:
-        rows += on_suites(options.suite or list(SUITES), options.step or list(STEPS))
-    print(table(kept(rows, about)))
-    return int(any("FAILED" in row[2] for row in rows))
+    is_all = not (options.short or options.only or options.suite or options.step)
+    rows = Rows(now(), earlier=not is_all)
+
+    def emulated() -> None:
+        if options.only in (None, "kernels"):
+            on_kernels(rows, options.dist, KERNELS[:SHORT] if options.short else KERNELS)
+        if options.only in (None, "machine") and not options.short:
+            on_machine(rows, options.dist, options.seconds)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        machines = beside.submit(emulated)
+        if options.only in (None, "suites") and not options.short:
+            on_suites(rows, options.suite or list(SUITES), options.step or list(STEPS))
+        machines.result()
+    print(rows.table())
+    return int(rows.has_failed)
 
 
 if __name__ == "__main__":
