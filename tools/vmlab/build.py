@@ -11,6 +11,7 @@ kernel of kind `kernel`; what the host lacks (kind `vm`) tools/setup.sh installs
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import glob
 import hashlib
@@ -20,12 +21,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import lab
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from shapes import Say
 
 
@@ -33,6 +37,7 @@ PACKAGES = lab.HERE.parent / "apt-packages.txt"
 KEY = lab.DIR / "key"
 LOG = lab.DIR / "build.log"
 USELESS_MODULES = ("sound", "drivers/gpu", "drivers/media", "drivers/infiniband/hw")
+DRIVERS = ("virtio_pci", "virtio_blk", "virtio_console")
 UNWANTED = ("man", "doc", "locale", "info")
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
@@ -41,6 +46,7 @@ INIT = """#!/bin/busybox sh
 /bin/busybox mount -o move /dev /root/dev
 exec /bin/busybox switch_root /root /usr/lib/systemd/systemd
 """
+BOOTING = 900  # seconds until the machine has started and has used everything
 WARM_UP = """
 for m in overlay veth bridge tun nf_tables nft_chain_nat nft_masq nft_compat loop dummy \\
     unix_diag inet_diag tcp_diag udp_diag netlink_diag; do
@@ -225,13 +231,14 @@ def elf_of(image: bytes) -> bytes | None:
 
 
 def make_initrd(tmp: pathlib.Path, root: pathlib.Path, version: str) -> None:
-    """Builds the initrd from busybox and the drivers of the disk; everything else is in the kernel or on the disk."""
+    """Builds the initrd from busybox and the drivers of the disk and of the agent's port, which Debian 12's kernel, unlike later ones, has as
+    modules in part; everything else is in the kernel or on the disk."""
     place = tmp / "initrd"
     for name in ("bin", "dev", "proc", "root"):
         (place / name).mkdir(parents=True)
     shutil.copy(root / "usr/bin/busybox", place / "bin/busybox")
     insmod: list[str] = []
-    for driver in ("virtio_pci", "virtio_blk"):  # the first is built into later kernels than Debian 12's
+    for driver in DRIVERS:
         out = lab.done("modprobe", ["modprobe", "-d", str(root), "-S", version, "-D", driver]).decode()
         for words in map(str.split, out.splitlines()):
             name = os.path.basename(words[1])
@@ -287,12 +294,24 @@ def busybox_image(place: pathlib.Path, root: pathlib.Path) -> None:
 def snapshot(say: Say) -> None:
     """Boots, uses everything once that tests will use, and saves the idle machine."""
     lab.done("qemu-img", ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(lab.DISK), str(lab.OVERLAY)])
-    with lab.folder() as tmp, lab.Guest(tmp, keep=True) as guest:
+    with lab.folder() as tmp, lab.Guest(tmp, keep=True) as guest, ended_after(BOOTING, guest):
         for user, script in (("root", WARM_UP), ("root", WARM_UP_EACH), ("user", WARM_UP_EACH), ("root", "sync; sleep 1; sync")):
             heard = bytearray()
             if guest.run(["sh", "-c", script], user, on_output=heard.extend, on_error=heard.extend):
                 say("vmlab: warming up as %s: %s" % (user, heard.decode(errors="replace").strip()[-500:]))
         guest.save()
+
+
+@contextlib.contextmanager
+def ended_after(seconds: float, guest: lab.Guest) -> Iterator[None]:
+    """Kills a machine that takes longer: whatever waits for its agent then fails."""
+    timer = threading.Timer(seconds, guest.process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 if __name__ == "__main__":
