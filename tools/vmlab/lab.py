@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import socket
@@ -122,7 +123,7 @@ class Guest:
     # -- qemu's own protocol
 
     def _restore(self) -> None:
-        self.qmp("migrate-incoming", uri="file:%s" % STATE)
+        self.qmp("migrate-incoming", uri="exec:cat %s" % shlex.quote(str(STATE)))  # file: is new in qemu 8.2
         while self.qmp("query-status")["status"] == "inmigrate":
             time.sleep(0.01)
         self.qmp("cont")
@@ -130,7 +131,7 @@ class Guest:
     def save(self) -> None:
         """Writes the snapshot and stops the machine (build.py)."""
         self.qmp("stop")
-        self.qmp("migrate", uri="file:%s" % STATE)
+        self.qmp("migrate", uri="exec:cat > %s" % shlex.quote(str(STATE)))
         while (info := self.qmp("query-migrate")).get("status") not in ("completed", "failed"):
             time.sleep(0.05)
         if info["status"] == "failed":
