@@ -70,9 +70,14 @@ def packages(kind: str) -> list[str]:
     return [row[1] for row in rows if row[0] == kind]
 
 
+def guest_packages() -> list[str]:
+    """What is installed in the guest. A launcher that is not static is linked with the libpython of the Python that runs this."""
+    return [*packages("guest"), "libpython%d.%d" % sys.version_info[:2]]
+
+
 def key() -> str | None:
     """Identifies what the machine is built from. A snapshot only works with one version of qemu."""
-    text = hashlib.sha256(repr((packages("guest"), packages("kernel"))).encode())
+    text = hashlib.sha256(repr((guest_packages(), packages("kernel"))).encode())
     for path in sorted(p for p in lab.HERE.rglob("*") if p.is_file() and p.suffix != ".md" and "__pycache__" not in p.parts):
         if path.name != "run.py":
             text.update(path.read_bytes())
@@ -180,7 +185,7 @@ def make_root(tmp: pathlib.Path, root: pathlib.Path) -> None:
         "--mode=root",
         "--variant=essential",
         "--format=directory",
-        "--include=" + ",".join(known(packages("guest"))),
+        "--include=" + ",".join(known(guest_packages())),
     ]
     argv += ["--aptopt=%s" % settings, "--dpkgopt=force-unsafe-io", "--skip=check/empty"]
     argv += ["--dpkgopt=path-exclude=/usr/share/%s/*" % name for name in UNWANTED]
