@@ -332,17 +332,24 @@ def test_bench_reports_invalid_arguments(words):
 
 
 @pytest.fixture(scope="module")
-def stepped(tmp_path_factory):
+def stepper(tmp_path_factory):
+    """The program that executes others step by step."""
+    if not shutil.which("cc"):
+        pytest.skip("this machine has no compiler")
+    return steps.compiled(str(tmp_path_factory.mktemp("stepper")))
+
+
+@pytest.fixture(scope="module")
+def stepped(stepper, tmp_path_factory):
     """Counts the instructions that a program in assembly executes: (exit status, count or None)."""
     place = tmp_path_factory.mktemp("steps")
-    tool = steps.compiled(str(place))
 
     def count(text, *arguments, timeout=harness.WATCHDOG):
         (place / "p.c").write_text('__asm__(".globl _start\\n_start:" %s);' % json.dumps(text))
         subprocess.run(["cc", "-nostdlib", "-static", "-o", place / "p", place / "p.c"], check=True, cwd=place)
         report = place / "report"
         report.unlink(missing_ok=True)
-        done = subprocess.run([tool, report, place / "p", *arguments], timeout=timeout, close_fds=False)
+        done = subprocess.run([stepper, report, place / "p", *arguments], timeout=timeout, close_fds=False)
         return done.returncode, int(report.read_text()) if report.exists() else None
 
     return count
@@ -381,9 +388,8 @@ def test_children_are_released(stepped):
             assert len(pipe.read()) == 1  # the pipe ends when the child is gone
 
 
-def test_a_terminated_run_reports_nothing(tmp_path):
-    tool = steps.compiled(str(tmp_path))
-    process = subprocess.Popen([tool, tmp_path / "report", "/bin/sleep", "1000"])
+def test_a_terminated_run_reports_nothing(stepper, tmp_path):
+    process = subprocess.Popen([stepper, tmp_path / "report", "/bin/sleep", "1000"])
     children = pathlib.Path("/proc/%d/task/%d/children" % (process.pid, process.pid))
     while not (child := children.read_text().strip()) or pathlib.Path("/proc/%s/comm" % child).read_text() != "sleep\n":
         assert process.poll() is None
@@ -445,6 +451,8 @@ def test_a_terminated_bench_leaves_nothing(tmp_path):
 
 def test_scripts_with_an_interpreter_are_executable():
     """README runs them by their path. The probe's script is passed to containers, which run it with their own shell."""
+    if not shutil.which("git") or not (harness.ROOT / ".git").exists():
+        pytest.skip("this tree is not a clone")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=harness.ROOT, capture_output=True, text=True, check=True)
     tracked = [name for name in listed.stdout.split("\0") if name and (harness.ROOT / name).is_file()]
     scripts = [name for name in tracked if (harness.ROOT / name).read_bytes()[:2] == b"#!"]
