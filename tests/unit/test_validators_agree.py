@@ -142,6 +142,7 @@ def around(path, value):
 
 
 @pytest.mark.slow
+@pytest.mark.bound(1200)  # on an emulated processor
 @pytest.mark.parametrize("what", sorted(schema_table.ROOTS))
 def test_every_place_with_every_kind_of_value(what):
     """The rest of the document is empty, so that missing properties are compared too."""
