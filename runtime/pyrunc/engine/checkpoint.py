@@ -42,7 +42,7 @@ class Folders:
 
     def set_work(self, path: str | None, log_name: str) -> None:
         """If a work directory is given, logs are written there rather than next to the images. It is created if it is missing. The log of
-        an earlier run is removed, so that nobody finds old errors."""
+        an earlier run is removed, so that old errors are not taken for new ones."""
         if path:
             self.work = _open(path, True, "work", self.made)
             self.work_path = path
@@ -257,7 +257,7 @@ def _dump(run: Run, settings: Settings, folders: Folders, frozen: bool) -> None:
 def _hierarchies(run: Run, paths: dict[str, str]) -> list[str]:
     """The hierarchies that CRIU handles: those of the container's cgroups. In other hierarchies the container is in its caller's cgroup,
     often the root, and CRIU would save and restore the cgroups of the whole system. [] means all: if there are no others, and in a cgroup
-    namespace, of which CRIU needs all."""
+    namespace, where CRIU needs all of them."""
     own, others = [], False
     if planner.module("namespaces").is_new(run.plans, "cgroup"):
         return []

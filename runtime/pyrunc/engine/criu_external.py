@@ -57,7 +57,7 @@ def mounted(pid: int | str) -> MountTable:
 
 
 def asked_of(run: Run, part: str, name: str, *more: object) -> Result:
-    """What a function of parts/criu answers about the part's plan; () if it has none."""
+    """The result of a function of parts/criu for the part's plan; () if it has none."""
     found = planner.ask(run.plans, part, name, *more, view="criu.")
     return () if found is None else found
 

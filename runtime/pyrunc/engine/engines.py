@@ -1,10 +1,10 @@
 """Finds the containers of engines: Docker, podman, containerd and CRI-O. Only reads, and tolerates unexpected data.
 
 Where engines keep the state of a runtime's containers:
-- Docker: --root /run/docker/runtime-NAME/moby; since Docker 23 one directory, runtime-runc, for every runtime that is called as runc is.
+- Docker: --root /run/docker/runtime-NAME/moby; since Docker 23 one directory, runtime-runc, for every runtime that is called like runc.
   /run/docker is daemon.json's exec-root, or $XDG_RUNTIME_DIR/docker of a user; moby is the name of a containerd namespace.
 - containerd, and so Kubernetes' CRI: --root /run/containerd/runc/NAMESPACE.
-- podman and CRI-O: the runtime's own default, unless runtime_root says otherwise. Their containers have their annotations.
+- podman and CRI-O: the runtime's own default, unless runtime_root is set. Their containers are recognised by their annotations.
 Names are in annotations (CRI), or in the engine's own files (Docker, podman).
 """
 

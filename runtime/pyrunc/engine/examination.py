@@ -1,9 +1,9 @@
 """Finds everything that is wrong with a config, for `validate`: a mistake must not hide the others.
 
-Create stops at the first problem. Here the offending value is reported and taken out of the document, and the check goes on with the rest:
+Create stops at the first problem. Here the offending value is reported and removed from the document, and the check continues with the rest:
 first names in the wrong case, then the schema, then each part's plan(), then what a part can find out about this host without changing
-anything (`check(entry, ctx, call_helper)`). A part that accepted the whole document is not asked again: what it reports about an incomplete
-document would be a consequence, not a mistake.
+anything (`check(entry, ctx, call_helper)`). What a part that accepted the whole document reports about an incomplete one is ignored: it would
+be a consequence, not a mistake.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ NEEDED = {"/ociVersion": "1.0.0", "/process/cwd": "/", "/process/args": ["sh"]}
 class Examination:
     """problems, warnings: [(kind, pointer or None, words, hint)], with pointers into the original document.
 
-    kind: schema, plan, or strict for names that the specification does not know. `ignored` tells which keys were not written by the
-    user."""
+    kind: schema, plan, or strict for names that the specification does not know. ignored(key): whether the user did not write this
+    key."""
 
     def __init__(self, config: dict[str, Json], ignored: Callable[[str], bool]) -> None:
         self.config = config

@@ -33,7 +33,7 @@ PARTS = (
     "user", "terminal", "program", "capabilities", "rlimits", "oom", "scheduling", "personality", "mempolicy", "labels", "seccomp", "fds",
 )  # fmt: skip
 EXECUTE_MS = 60_000  # from the second clone to execve: a file system may be slow, and a process of the container may block it
-LOOK_MS = 10  # between two looks whether it has executed
+LOOK_MS = 10  # between two checks whether it has called execve
 INHERITED = ("capabilities", "apparmorProfile", "selinuxLabel", "rlimits", "oomScoreAdj", "scheduler", "ioPriority", "execCPUAffinity")
 # user first: joining what it owns requires its privileges; but see _namespaces(). pid only affects the second child.
 JOINS = ("user", *ns.ORDER)
@@ -340,7 +340,7 @@ def _serve(run: ExecRun, link: handshake.Link, cancel: signals.Cancel) -> None:
 
 def _has_executed(run: ExecRun) -> bool:
     """Whether the process has called execve or does so now. The connection may end a moment before that shows (seen with Linux 6.12 on
-    aarch64), or long before: whoever traces the process can shut it down."""
+    aarch64), or long before: a process that traces it can shut it down."""
     for _ in range(host.GONE_MS // LOOK_MS):
         if pidfd.has_executed(run.pid):
             return True

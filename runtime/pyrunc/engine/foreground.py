@@ -75,7 +75,7 @@ class Signals:
             return b""
 
     def close(self) -> None:
-        """The end of the command: what comes now is for nobody, and must not change the status that it ends with."""
+        """At the end of the command: signals that arrive later are dropped, and must not change its exit status."""
         _signal.set_wakeup_fd(self._before_fd)
         posix.close(self.fd)
         posix.close(self._write_fd)
@@ -269,7 +269,7 @@ class Relay:
             self.to_stdout = self.to_stdout[posix.write(self.out, self.to_stdout[:4096]) :]
         except BlockingIOError:
             return
-        except OSError:  # nobody reads our output any more; the container continues
+        except OSError:  # no process reads our output any more; the container continues
             self.to_stdout = b""
 
     def drain(self, caught: Signals) -> None:

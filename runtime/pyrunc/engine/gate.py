@@ -38,7 +38,7 @@ def make(state_dir: StateDir) -> list[int]:
 
 
 def _open(state_dir: StateDir, name: str, flags: int, inode: int) -> int:
-    """fd of one of the fifos, after checking that it is the one that was created; -1 if there is none, or nobody waits."""
+    """fd of one of the fifos, after checking that it is the one that was created; -1 if there is none, or no init waits."""
     try:
         fd = posix.open(name, flags | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOFOLLOW, dir_fd=state_dir.fd)
     except OSError as e:
@@ -53,7 +53,7 @@ def _open(state_dir: StateDir, name: str, flags: int, inode: int) -> int:
 
 
 def _name(state_dir: StateDir) -> str:
-    """The gate's name: which release has created it."""
+    """The gate's name, which depends on the release that created it."""
     return BEFORE if len(state_dir.state.get("gate") or ()) == 2 else GATE
 
 
@@ -70,7 +70,7 @@ def is_waiting(state_dir: StateDir) -> bool:
 
 
 def open_both(state_dir: StateDir) -> tuple[int, int] | None:
-    """(gate write end, result read end), or None if nobody waits."""
+    """(gate write end, result read end), or None if no init waits."""
     inodes = state_dir.state.get("gate")
     if not inodes:
         return None

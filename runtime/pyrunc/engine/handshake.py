@@ -9,18 +9,18 @@
       | <------------------------------ STAMPS |   only where a trace is written; also before HOOKS and FAILED
       | <-------------------------------- SYNC |   (from C) limits may be set now
       | -- one byte -------------------------> |
-      | <-------------------------- CLONED --- |   (from C) where init is outside of a joined pid namespace: the pid of its child, which goes on
-      | -- one byte -------------------------> |   in its place
+      | <-------------------------- CLONED --- |   (from C) where init is outside of a joined pid namespace: the pid of its child, which
+      | -- one byte -------------------------> |   continues in its place
       | <------------------- LISTENER fd ----- |   (from C) a filter that notifies is loaded
       | -- one byte -------------------------> |
-      | <------------------------------- READY |   (from C) rights dropped, waiting for start
+      | <------------------------------- READY |   (from C) privileges dropped, waiting for start
       | <---------------- FAILED | RECORD ---- |   at any time instead: init's Python, or C, gives up
 
 exec has no init. The process that joins sends SYNC and, about its child, CLONED (from C, with a pid); the child sends LISTENER; each may
 fail with a RECORD. execve closes the socket.
 
-Processes of a container may control that child (ptrace(2)), and so what comes after CLONED. Of it, only OF_A_CHILD is accepted, and each kind
-once: it can neither name another process nor keep us busy.
+Processes of a container may control that child (ptrace(2)), and so the messages after CLONED. Of these, only the kinds in OF_A_CHILD are
+accepted, each once: the child can neither name another process nor keep us busy.
 
 One SOCK_SEQPACKET pair, so a message is a packet: its first byte is the kind, the rest JSON, or the fixed record of C.
 Every receive names what it expects; anything else is a Bug. An empty packet means that the other side has closed its end.
@@ -132,7 +132,7 @@ class Link:
 
 def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Data], bool | int | None]], watched: int = -1) -> None:
     """Host side: calls handlers[kind](data) for each message until one returns True. If one returns a number, everything that follows must
-    happen within so many milliseconds: Late. Interrupted if a signal asks us to stop. watched: the pidfd of a process whose exit means that
+    happen within that many milliseconds, else Late. Interrupted if a signal asks us to stop. watched: the pidfd of a process whose exit means that
     the other side has exited, until it reports that a child replaces it (C_CLONED); that child keeps the socket open, and is not trusted."""
     end: float | None = None
     from_child = False
@@ -155,7 +155,7 @@ def serve(link: Link, cancel: Cancel, handlers: Mapping[bytes, Callable[[Data], 
             cancel.drain()
             continue
         kind, data, fds = link.receive()
-        for fd in fds:  # nobody sends any here
+        for fd in fds:  # none are expected here
             posix.close(fd)
         handler = handlers.get(kind)
         if handler is None:

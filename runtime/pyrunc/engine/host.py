@@ -124,7 +124,7 @@ def _make(run: Run, undo: Undo, cancel: signals.Cancel) -> None:
     state_dir = run.stored
     gate_fd, result_fd = gate.make(state_dir)
     run.link, theirs = handshake.pair()
-    log.debug("nsexec started: making the container's first process and its namespaces")  # in runc's words, and so below
+    log.debug("nsexec started: making the container's first process and its namespaces")  # runc's wording, here and below
     began = trace.now()
     pid, fd = _clone(run, theirs, gate_fd, result_fd)
     trace.step("engine.clone", began)
@@ -267,11 +267,11 @@ def deliver_listener(table: Table, run: Run, record: Record) -> None:
     (pidfd_getfd(2))."""
     from pyrunc.linux import _syscalls
 
-    if not steps.is_needed(table, "listener", run.plans):  # said by a process that others may control
+    if not steps.is_needed(table, "listener", run.plans):  # sent by a process that others may control
         raise Bug("handshake: a listener without a profile")
     run.listener_fd = _syscalls.pidfd_getfd(run.pidfd, record[4], 0)
     try:
-        if posix.readlink("/proc/self/fd/%d" % run.listener_fd) != LISTENER:  # nor may it pass on whatever it has opened
+        if posix.readlink("/proc/self/fd/%d" % run.listener_fd) != LISTENER:  # and it could pass any other descriptor
             raise Bug("handshake: a listener that is none")
         steps.walk(table, "listener", "host", run)
     finally:
@@ -280,7 +280,7 @@ def deliver_listener(table: Table, run: Run, record: Record) -> None:
 
 
 def _named(e: PyruncError) -> PyruncError:
-    """Puts runc's words in front of an error from init."""
+    """Puts runc's wording in front of an error from init."""
     if not isinstance(e, HookFailure):
         e.words = AT_SETUP + e.words
     return e

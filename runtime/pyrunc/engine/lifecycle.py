@@ -206,7 +206,7 @@ def _this_boot(state_dir: StateDir) -> bool:
 
 
 def own_cgroups(state_dir: StateDir) -> dict[str, str]:
-    """{key: path} of the container's cgroups, except those that are not the original ones: after a reboot, or if somebody removed and
+    """{key: path} of the container's cgroups, except those that are not the original ones: after a reboot, or if another program removed and
     recreated them, they may contain other processes."""
     paths = state_dir.state.get("cgroup_paths") or {}
     inodes = (state_dir.state.get("cgroups") or {}).get("inodes") or {}

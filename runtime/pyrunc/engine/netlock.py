@@ -1,7 +1,7 @@
 """Removes CRIU's lock from a container's network if CRIU itself could not do it.
 
 During a dump, CRIU blocks all packets into and out of the container's network namespace (criu/net.c: network_lock_internal), with an
-iptables chain or an nftables table. If it is killed, the container remains cut off, and if we are killed as well, nobody notices: so the
+iptables chain or an nftables table. If it is killed, the container remains cut off, and if we are killed as well, nothing reports that: so the
 state records in advance that there may be a lock. Invariant: only what CRIU has created is removed.
 """
 
@@ -70,7 +70,7 @@ def unlock(path: str | None, method: str | None) -> str | None:
     try:
         netns_fd = ns.open_path(path, "network")
     except FileNotFoundError:
-        return None  # nobody needs it any more
+        return None  # the lock disappeared with it
     try:
         if ns.is_own(netns_fd, "network"):
             return None  # it locks nothing in the host's namespace

@@ -90,7 +90,7 @@ def entry(plans: Plans, part: str) -> Entry:
 
 
 def ask(plans: Plans, part: str, name: str, *more: object, view: str = "") -> Result:
-    """What a function of a part answers about its plan: name(entry, *more). None if it has no plan; the part is then not imported either.
+    """The result of a function of a part for its plan: name(entry, *more). None if it has no plan; the part is then not imported either.
     view: the package of parts/ whose module of the part has the function, with a dot: "criu.", "drift."."""
     entry: Entry = plans.get(part)
     return None if entry is None else getattr(module(view + part), name)(entry, *more)

@@ -33,7 +33,7 @@ PARENTS = 100  # dumps in a chain
 
 def folder(run: Run, own: str) -> str:
     """The directory for the mounts: `own` in the container's state directory. A process in a user namespace may not enter that, so in this
-    case it is an empty directory of the host that everybody may enter; it is covered only in CRIU's mount namespace."""
+    case it is an empty directory of the host that every user may enter; it is covered only in CRIU's mount namespace."""
     if planner.module("namespaces").in_userns(run.plans):
         for path in EMPTY:
             try:

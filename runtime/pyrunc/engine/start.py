@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pyrunc.state_dir import StateDir
 
 NOTES_MAX = 64 << 20  # bytes of notes about startContainer hooks, 4 KiB each
-LOOK_MS = 1000  # how often a start without news looks whether the program has been executed
+LOOK_MS = 1000  # how often a start that receives nothing checks whether the program has been executed
 GONE_MS = 10_000  # how long a failed start waits for init to exit
 
 
@@ -49,7 +49,7 @@ def start(state_dir: StateDir, options: Mapping[str, object], defer_ready: bool 
     try:
         _release(state_dir, ends, fd)
         trace.step("engine.release", began)
-    except PyruncError as e:  # not the OSError of a call of ours: the container may be waiting still
+    except PyruncError as e:  # not an OSError of one of our own calls: the container may still be waiting
         if isinstance(e, HookFailure):
             e.hooks = planner.module("hooks").outcomes(state_dir.state)
         _abandon(state_dir, options, fd)
@@ -198,9 +198,9 @@ def _poststart(state_dir: StateDir, options: Mapping[str, object], init_fd: int)
 
 
 def _abandon(state_dir: StateDir, options: Mapping[str, object], init_fd: int) -> None:
-    """After a failed start the container is destroyed. For hooks the specification asks for it (lifecycle, steps 7 and 10). For a program that
-    could not be executed runc and crun report success, and engines delete what has stopped; of a start that failed some (podman) never delete
-    the container, so state and cgroup would stay. An error here must not hide the first one."""
+    """After a failed start the container is destroyed. For hooks the specification requires it (lifecycle, steps 7 and 10). If the program
+    could not be executed, runc and crun report success, and engines delete the stopped container; after a failed start some (podman) never
+    delete it, so its state and cgroup would remain. An error here must not hide the first one."""
     try:
         pidfd.kill(init_fd, SIGKILL)
         pidfd.wait(init_fd, GONE_MS)

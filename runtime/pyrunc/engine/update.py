@@ -93,7 +93,7 @@ class Change:
 
     def _without_rules(self, nodes: dict[str, list[Entry]], removed: list[Json]) -> None:
         """A container without cgroups has no rules: nothing has to be allowed, and a device can only be denied by removing its node in a
-        user namespace, where nobody can create another one."""
+        user namespace, where no process can create another one."""
         from pyrunc.engine import live_mounts
 
         if any("path" not in one or not planner.module("cgroups").is_rootless(self.plans) for one in removed):

@@ -56,7 +56,7 @@ class Drift:
         return self
 
     def compare(self, part: str, *more: object) -> None:
-        """Has a part say how its plan differs from what is there (parts/drift)."""
+        """Lets a part report how its plan differs from what exists (parts/drift)."""
         planner.ask(self.plans, part, "compare", self, *more, view="drift.")
 
     def miss(self, area: str, why: str) -> None:
@@ -70,7 +70,7 @@ class Drift:
         return {line.partition(":")[0]: line.partition(":")[2].split() for line in self.proc("status").split("\n")}
 
 
-# (area, the parts that are asked one after another, or a function): what can't be read ends one of these only.
+# (area, its parts in order, or a function): if something can't be read, only this area ends early.
 LOOKS: tuple[tuple[str, tuple[str, ...] | Callable[[Drift], None]], ...] = (
     ("namespaces", ("namespaces",)), ("mounts", mounts.look), ("cgroup", groups.cgroup), ("devices", ("resources",)), ("resctrl", ("rdt",)),
     ("settings", settings.look), ("capabilities", ("capabilities", "seccomp", "user")), ("labels", ("labels",)),
