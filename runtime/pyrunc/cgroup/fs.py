@@ -197,7 +197,7 @@ def step(dir_fd: int, name: str) -> int:
 
 
 class TooManyError(Exception):
-    """More cgroups than were to be read. pids: those found so far."""
+    """There are more cgroups than the caller wanted to read. pids: those found so far."""
 
     def __init__(self, pids: set[int]) -> None:
         self.pids = pids

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """A descriptor to poll: `fd` with the events in `mask` wakes when something may have happened, and fired() tells whether it was an OOM.
+    """A descriptor to poll: `fd` with the events in `mask` wakes when something may have happened, and fired() returns whether it was an OOM.
     OSError if the container has no memory cgroup that can be watched."""
 
     def __init__(self, paths: Mapping[str, str]) -> None:

@@ -347,8 +347,8 @@ def undo_make(entry: Places, run: Run) -> None:
 
 
 def _is_ours(manager: Manager, unit: Unit, path: str, id: str) -> bool:
-    """Whether the unit at `path` is the one that the container started. Its name alone does not show that: when our unit has ended, anybody
-    may start another one of that name, also in another slice."""
+    """Whether the unit at `path` is the one that the container started. Its name alone does not show that: when our unit has ended, any
+    client may start another one of that name, also in another slice."""
     from pyrunc.cgroup import unit_properties
 
     if manager.get("Description", path, NAME + ".Unit") != unit_properties.description(unit, id):

@@ -70,7 +70,7 @@ def make(
     it is opened, top down; leaf(fd) for the last one. `seen`: the result of explore(), if existing levels need no preparation; its
     descriptor is closed. CallError.
 
-    Somebody may remove a parent that has just become empty while we use it; mkdir then returns ENOENT and we start again.
+    Another process may remove a parent that has just become empty while we use it; mkdir then returns ENOENT and we start again.
     """
     for attempt in range(5):
         try:

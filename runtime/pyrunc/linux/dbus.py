@@ -242,7 +242,7 @@ def _values(fields: Fields, body: bytes) -> list[Value]:
 
 class Connection:
     """A connection to a bus, or to systemd's private socket (is_bus False: no Hello, no match rules, no names of senders). A signal counts
-    only if it comes from the owner of the name that was called: on a bus anybody may send one. deadline: a time.monotonic(). CallError if
+    only if it comes from the owner of the name that was called: on a bus any client may send one. deadline: a time.monotonic(). CallError if
     the socket fails, TimeoutError after the deadline, DBusError for error replies."""
 
     def __init__(self, path: str, deadline: float, is_bus: bool = True) -> None:

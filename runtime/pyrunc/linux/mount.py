@@ -125,9 +125,9 @@ def procfs_of(pid_ns: int) -> int:
 
 
 def _must_be_of(fstype: str, context: int) -> None:
-    """Whether a context is of that file system. It comes from a process that others may have taken over, and is completed with our rights; of
-    another type it would mount what they chose. The kernel names the type when it refuses an option that no file system has."""
-    _log(context)  # what was said before proves nothing
+    """Whether a context is of that file system. It comes from a process that others may have taken over, and is completed with our privileges;
+    with another type it would mount what they chose. The kernel names the type when it refuses an option that no file system has."""
+    _log(context)  # earlier messages prove nothing
     option = "pyrunc-" + posix.urandom(16).hex()
     said: tuple[str, ...] = ()
     try:

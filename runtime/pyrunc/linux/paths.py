@@ -150,7 +150,7 @@ def _reopen(fd: int, flags: int) -> int:
 
 
 def top(fd: int) -> int:
-    """-> O_PATH fd of the root of the mount tree that the directory `fd` is in, which is not that of a process which has called chroot(2).
+    """-> O_PATH fd of the root of the mount tree that the directory `fd` is in, which is not the root of a process that has called chroot(2).
     Closes fd. Only for trees of another mount namespace: in ours, `..` stops at our own root."""
     for _ in range(DEEPEST):
         above = fs.open("..", posix.O_PATH | posix.O_DIRECTORY, dir_fd=fd)

@@ -112,7 +112,7 @@ def boot_id() -> str:
 
 
 def open_any(pid: int) -> int:
-    """pidfd of the process that has this pid now; -1 if there is none: ESRCH, or EINVAL if the number lives on as that of a session or a
+    """pidfd of the process that has this pid now; -1 if there is none: ESRCH, or EINVAL if the number is still in use for a session or a
     process group."""
     try:
         return posix.pidfd_open(pid)
@@ -189,7 +189,7 @@ def exit_status(fd: int) -> int | None:
 
 
 def shell_status(code: int) -> int:
-    """The wait status of wait(2) as a shell has it: the exit status, or 128 and the signal."""
+    """A status of wait(2) as a shell reports it: the exit status, or 128 plus the signal."""
     number = posix.waitstatus_to_exitcode(code & ~CORE_DUMPED)
     return number if number >= 0 else 128 - number
 
