@@ -1,6 +1,6 @@
 """/process/capabilities, /process/noNewPrivileges (runtime-spec, config.md#linux-process; capabilities(7)).
 
-Invariant: no set ever holds more than the config gives it. The ambient set is what `ambient` says, never a copy of another set
+Invariant: no set ever contains more than the config grants. The ambient set is exactly the list `ambient`, never a copy of another set
 (CVE-2016-8867); the same applies to inheritable (CVE-2022-29162).
 """
 

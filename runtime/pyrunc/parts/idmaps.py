@@ -128,7 +128,7 @@ def _unprivileged(entry: Entry, ctx: Context) -> None:
 
 
 def _tool(name: str, pointer: str) -> str:
-    """The program's path, from a fixed list, and only if it belongs to root and nobody else can write to it. PATH is not used: the caller
+    """The program's path, from a fixed list, and only if it belongs to root and no other user can write to it. PATH is not used: the caller
     controls it."""
     for folder in TOOL_DIRS:
         path = "%s/%s" % (folder, name)

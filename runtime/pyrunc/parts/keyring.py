@@ -1,6 +1,6 @@
 """No key of config.json: the session keyring of the container (keyrings(7), session-keyring(7)).
 
-Invariant: the container never sees the caller's keyring, nor one that somebody else created under its name.
+Invariant: the container never sees the caller's keyring, nor one that another process created under its name.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def init_join(entry: Entry, run: InitRun) -> None:
 
 
 def _set_label(run: InitRun, label: str) -> None:
-    """What keys are made with from here on. The first write of the label, so a policy that does not know it says so here."""
+    """Sets the label of keys that are created from here on. It is written here first, so an unknown label is reported here."""
     try:
         run.proc.write(KEYCREATE, fileio.fsencode(label))
     except OSError as e:

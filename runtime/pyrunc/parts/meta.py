@@ -57,7 +57,7 @@ def plan(node: Node, ctx: Context) -> Entry:
     """node: {"/ociVersion": text, "/annotations": {key: text}}.
     entry: {"ociVersion", "annotations": those that have an effect, "keep_groups": bool, "pidfd_receiver": path of a socket or None}.
     Refused: a version that is missing or not 1.x; an annotation whose key is empty or contains control characters; a receiver that is not
-    an absolute path; run.oci.handler, which asks for an executor other than the kernel."""
+    an absolute path; run.oci.handler, which requests an executor other than the kernel."""
     entry: Entry = {
         "ociVersion": _version(node.get("/ociVersion"), ctx),
         "annotations": {},

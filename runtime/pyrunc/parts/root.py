@@ -165,7 +165,7 @@ def _open_root(entry: Entry) -> int:
 
 
 def _cut(word: str | None) -> None:
-    """Stops the copy of the host's mounts from propagating to the host, except with `shared`, which asks for it."""
+    """Stops the copy of the host's mounts from propagating to the host, except with `shared`, which requests it."""
     top = fs.open("/", posix.O_PATH | posix.O_DIRECTORY)
     try:
         mount.propagate(top, PROPAGATION[word] if word in ("shared", "rshared") else c.MS_SLAVE | c.MS_REC)
@@ -180,7 +180,7 @@ def _cut(word: str | None) -> None:
 
 def _part_from_parent(place: int, word: str | None, is_slave: bool = False) -> None:
     """Makes the mount that will be the parent of ours private or a slave; otherwise the host would see ours, and pivot_root would refuse.
-    is_slave: _cut() has made it a slave already, which is enough. EPERM is ignored then: kernels before 6.17 may answer it in a user
+    is_slave: _cut() has made it a slave already, which is enough. EPERM is ignored then: kernels before 6.17 may return it in a user
     namespace, where mounts that came from outside are locked."""
     here = posix.dup(place)
     try:

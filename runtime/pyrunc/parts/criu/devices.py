@@ -30,5 +30,5 @@ def external(entry: Entry, _run: HostRun) -> list[External]:
 def clone(source: External, _run: HostRun, around: str | None = None) -> int:
     """-> fd of a detached mount of the node, or of the mount that contains it."""
     tree = mount.clone(around or source["source"], flags=c.AT_SYMLINK_NOFOLLOW)
-    mount.setattr(tree, ATTRIBUTES, 0)  # as those that create binds
+    mount.setattr(tree, ATTRIBUTES, 0)  # like those that create binds
     return tree

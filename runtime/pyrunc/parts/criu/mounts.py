@@ -82,8 +82,8 @@ def _maps(run: HostRun) -> dict[str, list[list[int]]]:
 
 
 def make_mount_points(entry: Entry, run: InitRun) -> None:
-    """run.root_fd being the container's root: what is missing in the image is made, as create makes it. Binds are there while that
-    happens, as others may go into them. What lies in a file system of the container's own comes with the images."""
+    """Creates the mount points that are missing below run.root_fd, the container's root, as create does. Bind mounts are attached in the
+    meantime, because later mount points may be inside them; those inside file systems of the container are in CRIU's images."""
     fresh: list[str] = []
     laid: list[int] = []
     try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyrunc.parts.sides import InitRun
 
 
-PRIVATE = ("tmpfs", "ramfs")  # each mount is a new file system, which nobody else sees
+PRIVATE = ("tmpfs", "ramfs")  # each mount is a new file system, which no other process sees
 # fsopen and the other new calls are missing or blocked by a seccomp profile, or the file system parses options itself.
 MAKES = ("fsconfig", "fsmount", "mount")  # the calls that make a file system
 SECOND_TRY = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
@@ -87,8 +87,8 @@ def own(item: Item, entry: Entry, run: InitRun) -> None:
 
 
 def no_procfs(e: CallError) -> CallError:
-    """EPERM with what the kernel requires of a procfs in a user namespace. Other calls are those of the process that asks for one in another
-    pid namespace (csrc/procfs.c): they say themselves what is not permitted."""
+    """EPERM with what the kernel requires of a procfs in a user namespace. Other calls are those of the process that creates one in another
+    pid namespace (csrc/procfs.c): their names show what is not permitted."""
     if e.call in MAKES:
         e.hint = "a new procfs requires an outer /proc without mounts over parts of it, and a pid namespace that belongs to the same user namespace"
     return e

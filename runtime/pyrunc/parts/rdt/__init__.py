@@ -1,7 +1,7 @@
 """/linux/intelRdt: the container's resctrl group, its shares of cache and memory bandwidth, and its monitoring group.
 
 runtime-spec, config-linux.md#intelrdt; Documentation/filesystems/resctrl.rst. Invariant: a class of service named in the config is managed
-by somebody else: it is joined and compared, never rewritten or removed. Without the property nothing is changed.
+by another program: it is joined and compared, never rewritten or removed. Without the property nothing is changed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Compiled filters, as hidden files in the state root. A file is used only if we wrote it for exactly this profile and nobody has changed
-it: we own it, nobody else may write to it, and its digest covers its name and the program. Otherwise the profile is compiled again.
+"""Compiled filters, as hidden files in the state root. A file is used only if we wrote it for exactly this profile and it is
+unchanged: we own it, no other user may write to it, and its digest covers its name and the program. Otherwise the profile is compiled again.
 
 Engines give several runtimes the same root. runc's `list` skips files but reports every directory that is not a container; crun's skips
 hidden names but fails at any other file. So these are hidden files. No container id contains an @.
@@ -80,7 +80,7 @@ def _sealed(key: str, program: bytes) -> bytes:
 
 
 def read(cache_fd: int, key: str) -> bytes | None:
-    """The program, or None. Only from a complete regular file that we own, that nobody else may write to, and that was written for this
+    """The program, or None. Only from a complete regular file that we own, that no other user may write to, and that was written for this
     key."""
     try:
         fd = posix.open(PREFIX + key, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_CLOEXEC, dir_fd=cache_fd)

@@ -23,7 +23,7 @@ SCM_RIGHTS, SO_SNDTIMEO = 1, 21
 
 
 def needs_of(entry: Entry) -> list[str]:
-    """The system calls that the filter must allow for the program to run; reporting a listener takes calls under the filter as well."""
+    """The system calls that the filter must allow for the program to run; reporting a listener requires calls under the filter as well."""
     return ["execve", "write", "read"] if entry["notify"] else ["execve"]
 
 
@@ -61,9 +61,9 @@ def _filter(entry: Entry, run: TailRun) -> Op:
 
 
 def _when(entry: Entry, run: TailRun) -> str:
-    """Which operation loads the filter: "early" without noNewPrivileges, because it takes CAP_SYS_ADMIN then (csrc/filter.c), and if others that
-    may have CAP_SYS_PTRACE could take over the process before execve, which would give them one without a filter; else "notify" for a
-    filter that notifies, and "late" for any other."""
+    """Which operation loads the filter: "early" without noNewPrivileges, because it requires CAP_SYS_ADMIN then (csrc/filter.c), and if processes
+    that may have CAP_SYS_PTRACE could take over this one before execve, and so get one without a filter; else "notify" for a filter that
+    notifies, and "late" for any other."""
     if not _no_new_privs(run):
         return "early"
     if entry["notify"]:
