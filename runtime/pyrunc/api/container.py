@@ -1,4 +1,4 @@
-"""Container: one container of a Runtime, whoever created it."""
+"""Container: one container of a Runtime, whether this process created it or not."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Container:
         return [Difference.of(row) for row in found["differences"]]
 
     def events(self, interval: float = 5.0) -> Iterator[dict[str, Json]]:
-        """Statistics every `interval` seconds, and whenever memory ran out, until the container ends: {"type": "stats" or "oom", "id", "data"}.
+        """Statistics every `interval` seconds, and whenever memory runs out, until the container exits: {"type": "stats" or "oom", "id", "data"}.
         Closing the iterator ends the command."""
         words = ("events", "--interval", "%dms" % max(1, int(interval * 1000)), self.id)
         ours, theirs = os.pipe2(os.O_CLOEXEC)

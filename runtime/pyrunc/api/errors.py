@@ -34,7 +34,7 @@ class UsageError(Error):
 
 
 class RefusedError(Error):
-    """The config is not acceptable; nothing has been changed. `pointer` says where."""
+    """The config is not acceptable; nothing has been changed. `pointer` is the place in it."""
 
 
 class UnsupportedError(Error):
@@ -58,7 +58,7 @@ class HookError(Error):
 
 
 class StepError(Error):
-    """The kernel said no: `step`, `call` and `errno` say what to."""
+    """The kernel refused something: `step`, `call` and `errno` describe what."""
 
 
 class BugError(Error):

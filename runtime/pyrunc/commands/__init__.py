@@ -42,7 +42,7 @@ _INSTALL = {
 class Command:
     """A row of COMMANDS.
 
-    sealed: the command runs from a file that nobody can write (seal.py). options: {name: kind}. short: {other name or short form: name}.
+    sealed: the command runs from a file that no process can write to (seal.py). options: {name: kind}. short: {other name or short form: name}.
     fewest, most: number of positionals; most is None for any number. first_ends: the first positional ends the options, because what
     follows is another command line."""
 

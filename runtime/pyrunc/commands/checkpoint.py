@@ -36,7 +36,7 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def settings_of(options: Options, command: str) -> Settings:
-    """What checkpoint and restore ask of CRIU, with absolute paths and checked values. UsageError."""
+    """The settings of checkpoint and restore for CRIU, with absolute paths and checked values. UsageError."""
     settings: dict[str, Json] = {name: options.get(name, False) for name in FLAGS}
     settings.update((name, options.get(name)) for name in TEXTS)
     for name, default in (("image_path", "checkpoint"), ("work_path", None)):

@@ -34,7 +34,7 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def _publish(run: ExecRun, terminal: foreground.Terminal | None = None) -> None:
-    """Reports the process to the caller, or kills it: a process that nobody knows about must not remain."""
+    """Reports the process to the caller, or kills it: a process that the caller does not know about must not remain."""
     try:
         if terminal is not None:
             terminal.receive()

@@ -221,7 +221,7 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def document(command: str | None) -> Output:
-    """{"options": [global ones], "commands": [{"name", "about", "usage", "options", "examples"}]}; one command alone where it is named."""
+    """{"options": [global ones], "commands": [{"name", "about", "usage", "options", "examples"}]}; only the named command if there is one."""
     rows = []
     for name, row in command_table.COMMANDS.items():
         if command is None or command == name or command not in command_table.COMMANDS:
@@ -238,7 +238,7 @@ def _option_rows(kinds: dict[str, str], short: dict[str, str], command: str) -> 
 
 
 def top() -> str:
-    """The overview: all commands, grouped by what one wants to do. It fits a screen of 24 lines and 80 columns."""
+    """The overview: all commands, grouped by task. It fits a screen of 24 lines and 80 columns."""
     columns = _columns()
     lines = ["NAME:", "   pyrunc - an OCI container runtime", "", "USAGE:"]
     lines += ["   pyrunc [global options] COMMAND [options] [arguments]", "", "COMMANDS:"]
@@ -275,7 +275,7 @@ def of(command: str) -> str:
 
 
 def meaning(command: str, name: str) -> str:
-    """What an option does, in a line; "" if that is not written down."""
+    """What an option does, in one line; "" if there is no description."""
     words = help_data.value(command, name)
     if name == "format" and type(words) is tuple:
         return " or ".join(words)

@@ -28,7 +28,7 @@ VALUES: dict[str, Kind] = {
 
 SIGNALS = ("TERM", "KILL", "HUP", "INT", "QUIT", "USR1", "USR2", "STOP", "CONT", "WINCH")
 
-# All commands, by what one wants to do.
+# All commands, grouped by task.
 GROUPS = (
     ("run a container", ("run", "create", "start", "kill", "wait", "delete")),
     ("look at containers", ("list", "state", "ps", "stats", "top", "events", "diff", "hooks", "trace")),
@@ -38,7 +38,7 @@ GROUPS = (
     ("get help", ("help", "explain", "errors", "completion", "version")),
 )
 
-# Commands of docker and podman that are none of a runtime: what to use instead.
+# Commands of docker and podman that a runtime does not have: what to use instead.
 IMAGES = "a runtime has no images: use podman, docker or skopeo, and umoci or `podman export` to make a bundle"
 STREAMS = "pyrunc keeps no output: it goes to the caller's streams; for an engine's container use `docker logs` or `podman logs`"
 ELSEWHERE = {
@@ -126,7 +126,7 @@ PROGRAM = (
     ("128 + N", "The program was killed by signal N."),
     ("others", "The program's exit status."),
 )
-# Exit statuses of commands that have others than FAILED.
+# Exit statuses of commands whose statuses differ from FAILED.
 EXIT = {
     "run": PROGRAM,
     "restore": PROGRAM,

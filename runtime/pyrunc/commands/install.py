@@ -110,7 +110,7 @@ def _must_run(path: str) -> None:
 
 def _podman_appends() -> bool:
     """Whether podman can add to a list of another configuration file (`append`, containers.conf(5)): since version 5. True if there is no
-    podman; False if it does not say its version, because what is written then works with all of them."""
+    podman; False if it does not report its version, because what is written then works with all of them."""
     for path in PODMAN:
         try:
             said = spawn.run(path, [path, "--version"], ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], timeout_ms=PODMAN_MS).out

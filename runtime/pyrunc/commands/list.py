@@ -60,7 +60,7 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def _must_exist(root: str) -> None:
-    """UsageError in runc's words if there is no such directory: an empty table would hide a misspelt --root."""
+    """UsageError with runc's wording if there is no such directory: an empty table would hide a misspelt --root."""
     try:
         posix.stat(root)
     except FileNotFoundError as e:

@@ -60,7 +60,7 @@ def main(options: Options, args: list[str]) -> int:
 
 
 def collect(options: Options, args: list[str], read: Read = usage.brief) -> list[Found]:
-    """The given containers, or all that run (--all: the stopped ones, too). read: what is asked of each."""
+    """The given containers, or all that run (--all: the stopped ones, too). read: the function that reads the data of each."""
     root = store.root_of(options["globals"])
     found: list[Found] = []
     for id in args or store.ids(root):

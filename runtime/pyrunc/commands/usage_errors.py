@@ -33,7 +33,7 @@ def wrong_arguments(command: str, row: Command, count: int) -> UsageError:
 
 
 def unknown_command(command: str) -> UsageError:
-    """The hint knows the words of docker and podman."""
+    """The hint also covers the commands of docker and podman."""
     from pyrunc.commands import help_data
 
     hint = help_data.ELSEWHERE.get(command) or _meant(command, COMMANDS) + "'pyrunc --help' lists the commands"

@@ -152,7 +152,7 @@ class Report:
 
 
 def _order(found: Output) -> tuple[int, int]:
-    return found["line"] or 1 << 60, found["column"] or 0  # what has no place is about the whole document: last
+    return found["line"] or 1 << 60, found["column"] or 0  # problems without a place concern the whole document: last
 
 
 def _count(number: int, word: str) -> str:
@@ -233,7 +233,7 @@ def _is_stand_in(key: str) -> bool:
 
 
 def _schema(config: Document) -> list[Output]:
-    """What jsonschema says, or without it the fast validator, which finds the same."""
+    """The problems that jsonschema finds, or without it the fast validator, which finds the same ones."""
     try:
         found: list[Output] = helper_process.call("schema", {"document": config, "what": "config"})
         return found
@@ -248,7 +248,7 @@ def _version(config: Document, report: Report) -> None:
 
 
 def _contexts(options: Options, bundle: str) -> Callable[[Document], planner.Context]:
-    """A function that makes what plan() may ask, for a config."""
+    """Returns a function that creates the Context of plan() for a config."""
     from pyrunc.engine import planner, prepare, preview
 
     asked = {"command": "plan", **prepare.from_globals(options["globals"])}
