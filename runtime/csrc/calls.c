@@ -1,5 +1,5 @@
 /* calls(): a sequence of system calls in one go, for init, which makes hundreds of them with little in between.
- * Rule: no branch and no default. The sequence ends at the first call that fails, and the error says which. A check is an operation that
+ * Rule: no branch and no default. The sequence ends at the first call that fails, and the error names it. A check is an operation that
  * fails if something is not what the caller expects. */
 #include "syscalls.h"
 

@@ -26,7 +26,7 @@ CC="cc -BDIRECTORY/" those of DIRECTORY. The sources of the versions used here a
 
 
 class Missing(Exception):
-    """A licence text is not there; the text says which."""
+    """A licence text is missing; the message names it."""
 
 
 def components(root: str, gcc: str) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@
  *   write, read and  are used by a created container to report and wait. If one is denied, the filter is loaded after the wait, and only
  *   close            the capability is kept until then (permitted, not effective).
  *   rt_sigaction     is left out: execve resets handlers.
- *   clone, setsid    are what exec's second process is made with (spawn.c). If one is denied, that process loads the filter itself, with
+ *   clone, setsid    create exec's second process and its session (spawn.c). If one is denied, that process loads the filter itself, with
  *                    the capability, unless the container's processes could trace it: then exec fails.
  * So execve(2) is the only call that the filter has to allow.
  * Rule: as in finish.c, no Python, no allocation, no lock. */

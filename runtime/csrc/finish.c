@@ -31,7 +31,7 @@ void ops_send(int fd, const struct record *record)
         n = write(fd, record, sizeof *record);
     while (n < 0 && errno == EINTR);
     if (n != (ssize_t)sizeof *record && record->kind != 'F')
-        _exit(1); /* nobody is listening any more */
+        _exit(1); /* no process is listening any more */
 }
 
 _Noreturn void ops_fail(int fd, int op, int position, int detail, int error, const char *call)

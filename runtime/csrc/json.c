@@ -62,7 +62,7 @@ static inline uint64_t word_at(const char *at)
     return word;
 }
 
-/* The same for a whole string: by eights, of which the last ones may overlap. A short one is filled up with blanks. */
+/* The same for a whole string: eight bytes at a time; the last two blocks may overlap. A short one is padded with blanks. */
 static int is_plain(const char *text, size_t size)
 {
     if (size < sizeof(uint64_t)) {

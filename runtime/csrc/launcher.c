@@ -374,7 +374,7 @@ static int call_main(PyObject *argv)
     return (int)code;
 }
 
-/* Which pages are going to be written to. What is sealed and is not exec, is create, run or restore. */
+/* Which pages are going to be written to. A sealed command other than exec is create, run or restore. */
 static enum place place_of(const char *command)
 {
     if (!command || !early_is_sealed)

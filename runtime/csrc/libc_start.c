@@ -1,5 +1,5 @@
-/* The start of glibc 2.41 on x86-64, without its questions to the processor. The library asks some thirty of them (CPUID), to choose between
- * variants of memcpy(3) and the like; in a virtual machine each one is an exit to the hypervisor, 2 to 10 us. This start makes the same calls
+/* The start of glibc 2.41 on x86-64, without querying the processor. The library executes CPUID some thirty times, to choose between variants
+ * of memcpy(3) and the like; in a virtual machine each one is an exit to the hypervisor, 2 to 10 us. This start makes the same calls
  * in the same order as the library's (csu/libc-start.c) except that one, so the variants for any x86-64 are chosen, and the same executable
  * does the same on all processors.
  *

@@ -9,9 +9,9 @@
  *     │                  └─ clone3 ──> B: in the pid namespace. fsopen, sends the descriptor, exits
  *     └── receives the descriptor, and creates and mounts the file system with its own privileges
  *
- * What protects the host's files is the mount namespace, not the user: whoever takes B over or enters its namespaces can become root in
- * them, and even the host's root, if it may write the id maps of B's user namespace. chroot(2) alone would not hold either, since setns(2)
- * to B's own mount namespace leads to the root of that. So that root is covered, and the mount namespace of the new user namespace is a
+ * What protects the host's files is the mount namespace, not the user: a process that takes B over or enters its namespaces can become
+ * root in them, and even the host's root, if it may write the id maps of B's user namespace. chroot(2) alone would not hold either, since setns(2)
+ * to B's own mount namespace leads to that namespace's root. So that root is covered, and the mount namespace of the new user namespace is a
  * copy, in which the cover can't be removed (mount_namespaces(7), "locked"). The network namespace is a new one because of abstract sockets.
  *
  * Invariant: mount.procfs_of() checks the received descriptor before it is used. */

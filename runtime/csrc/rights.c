@@ -1,4 +1,4 @@
-/* The operations that take rights away for good: FILTER, BOUND, IDS, CAPS. Each verifies what the kernel has done.
+/* The operations that drop privileges for good: FILTER, BOUND, IDS, CAPS. Each verifies what the kernel has done.
  * Rule: as in finish.c, no Python, no allocation, no lock. */
 #define _GNU_SOURCE
 #include "run.h"
@@ -109,7 +109,7 @@ void do_ids(const struct run *run)
         run_fail(run, DETAIL_VERIFY, EINVAL, "setresgid");
     if (syscall(SYS_getresuid, &r, &e, &s) || r != uid || e != uid || s != uid)
         run_fail(run, DETAIL_VERIFY, EINVAL, "setresuid");
-    /* Changing the ids has applied fs.suid_dumpable; nobody may trace this process until execve. */
+    /* Changing the ids has applied fs.suid_dumpable; no process may trace this one until execve. */
     run_check(run, prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl");
 }
 

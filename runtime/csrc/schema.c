@@ -1,6 +1,6 @@
 /* Whether a document needs a closer look. This is not a system call, but walking over a config and the schema's table was a twelfth of the
- * interpreter's work in create. The rules are data (oci/schema_table.py has their form); what is changed in a document that has something to
- * normalise, and what is said about one that breaks a rule, is decided in Python (oci/normalise.py, oci/validate.py). */
+ * interpreter's work in create. The rules are data (oci/schema_table.py has their form); how a document is normalised, and what is
+ * reported about one that breaks a rule, is decided in Python (oci/normalise.py, oci/validate.py). */
 #include "syscalls.h"
 
 /* All functions: 1, 0, or -1 with an exception set. `rule` is a tuple, and the first character of its kind is enough. */

@@ -153,7 +153,7 @@ static long overlay_mount(const char *folder, const char **call)
 }
 
 /* Whether `fd` has the contents of the running executable. Its directory may contain another file with that name: a bind mount over a
- * file is not part of an overlay of its directory, and a file may have been replaced. Nobody can set the change time. */
+ * file is not part of an overlay of its directory, and a file may have been replaced. No process can set the change time. */
 static int is_the_running_one(int fd)
 {
     struct stat sealed, running;

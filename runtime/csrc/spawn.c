@@ -4,7 +4,7 @@
  *     │                  `before` operations (still in the host's namespaces: a write to cgroup.procs of version 1, to
  *     │                  /proc/thread-self/attr/exec) · setns one by one · stdio · all other descriptors closed
  *     │                  reports to the caller, whose spawn() returns A's pid
- *     │                  `ops` up to CLONE: everything that takes rights, until A has the container's and no more
+ *     │                  `ops` up to CLONE: everything that requires privileges, until A has only the container's
  *     │                  └─ clone3(CLONE_PARENT) ──> B: the rest of `ops`, ending in EXEC
  *     └── learns B's pid from a record on status_fd, after which A ends
  *
