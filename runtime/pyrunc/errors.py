@@ -266,7 +266,7 @@ class CallError(OSError):
     call: str | None = None  # the kernel's name for the call
     words: str | None = None  # the message, instead of "<call> <path>: <errno's text>"
     hint: str | None = None
-    pointer: str | None = None  # JSON pointer of the property that asked for it
+    pointer: str | None = None  # JSON pointer of the property that requires it
     namespace: str | None = None  # the kind of namespace that was joined or created
     option: int | None = None  # index of the mount option that was refused
     log: tuple[str, ...] = ()  # messages from the kernel: lines from the file system (fsopen(2)), text from the verifier (bpf(2))

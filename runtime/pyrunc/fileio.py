@@ -70,7 +70,7 @@ def read_fd(fd: int, limit: int = 16 << 20) -> bytes:
 
 
 def read_file(path: str | bytes, limit: int = 16 << 20, dir_fd: int | None = None) -> bytes:
-    """The whole file as bytes. OSError names the path. For our own files and the kernel's; oci.load reads what callers hand in."""
+    """The whole file as bytes. OSError names the path. For our own files and the kernel's; oci.load reads what callers pass."""
     fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOCTTY, dir_fd=dir_fd)
     try:
         return read_fd(fd, limit)

@@ -66,7 +66,7 @@ def paths() -> list[str]:
 
 
 def trusted_paths() -> tuple[list[str], list[str]]:
-    """(those of paths() that nobody else can change, the reasons why others are left out). helper/main.py checks each file in the
+    """(those of paths() that no other user can change, the reasons why others are left out). helper/main.py checks each file in the
     former."""
     good, reasons = [], []
     for path in paths():
@@ -134,7 +134,7 @@ def _inheritable() -> list[int]:
 
 
 def _talk(request: bytes, to_helper: int, from_helper: int, complaints: int, timeout_ms: int) -> tuple[bytes, bytes]:
-    """Writes the request and reads answer and stderr to their ends. The pipe to the helper stays open: its end tells the helper that we died."""
+    """Writes the request and reads answer and stderr to their ends. The pipe to the helper stays open: end of file means that we died."""
     import select
     import time
 

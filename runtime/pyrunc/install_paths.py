@@ -1,7 +1,7 @@
 """Finds the package, its data files and the virtual environment, starting at the launcher.
 
-Whoever runs a command as root executes what is found here (the helper, and the packages that it imports). So a place counts only if nobody
-else can change it: on every level of its path, links included, the owner is root, the caller or the launcher's, and nobody else may write.
+A command that is run as root executes what is found here (the helper, and the packages that it imports). So a place counts only if no other
+user can change it: at every level of its path, links included, the owner is root, the caller or the launcher's, and no other user may write.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def site_dirs(base: str) -> list[str]:
 
 
 def interpreter() -> str:
-    """The Python of the environment that the package is installed in, unless somebody else can change it: its packages, such as the
+    """The Python of the environment that the package is installed in, unless another user can change it: its packages, such as the
     libraries of jsonschema, are compiled for its version. Else /usr/bin/python3."""
     for base in launcher_dirs():
         path = base + "/python3"
@@ -88,10 +88,10 @@ def interpreter() -> str:
 
 
 def untrusted(path: str) -> str | None:
-    """None if nobody but root and the caller can change what an absolute path leads to; else why not, such as "/srv/lib belongs to uid 1000".
+    """None if only root and the caller can change what an absolute path leads to; else the reason, such as "/srv/lib belongs to uid 1000".
 
-    Each component is looked at on the way, and each symbolic link's target too. A directory that everybody may write to is accepted if it
-    is sticky, like /tmp: there nobody can replace an entry of somebody else. Two more owners are accepted like root, because what they own
+    Each component on the way is checked, and each symbolic link's target too. A directory that every user may write to is accepted if it
+    is sticky, like /tmp: there no user can replace another one's entry. Two more owners are accepted like root, because what they own
     is executed in any case: that of the launcher (a checkout that root runs belongs to its developer), and that of /usr/bin/python3, which
     is the host's root in a user namespace without an id for it."""
     owners = {0, posix.geteuid()}

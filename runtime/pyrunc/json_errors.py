@@ -1,4 +1,4 @@
-"""Says why `jsonio.loads` rejects a text: line, column, JSON pointer and reason. Loaded only when something is wrong.
+"""Finds out why `jsonio.loads` rejects a text: line, column, JSON pointer and reason. Loaded only when something is wrong.
 
 This is a second, slow reader of the same language. It keeps no values and doesn't recurse, so it always knows where it is. explain() returns
 a Refusal for every input (test_jsonio runs both readers over the same texts).
@@ -58,7 +58,7 @@ def _refusal(e: _Found, text: str, name: str, reader: _Reader, stand_ins: Sequen
 
 
 def corrected(text: str, name: str, depth: int, digits: int) -> tuple[str, list[errors.Refusal]]:
-    """The text with obvious corrections, and a Refusal for each mistake: for those who want to know all of them. The text keeps its length,
+    """The text with obvious corrections, and a Refusal for each mistake: for callers that report all of them. The text keeps its length,
     so that places in it are places in the file. A duplicate key is replaced by characters of private use (U+E000 on)."""
     found: list[errors.Refusal] = []
     stand_ins: list[tuple[str, str]] = []

@@ -1,7 +1,7 @@
 """Reads and writes JSON with the built-in `_json` alone: importing json costs 6 ms, more than many commands take.
 
 Nothing is imported that is not built into the interpreter, and json is never loaded while the text is good (test_jsonio watches
-sys.modules). `_json` is a private module, so this file has tests of its own on every supported Python.
+sys.modules). `_json` is a private module, so this file is tested with every supported Python.
 
 `loads` is stricter than Python's json module: UTF-8 without a BOM, one document, no duplicate keys, integers of at most 20 digits and no
 other numbers, at most DEPTH levels, no lone surrogates except those that represent bytes (U+DC80..U+DCFF).
@@ -90,7 +90,7 @@ def loads(data: bytes | bytearray | memoryview | str, name: str = "JSON", ours: 
         _misread(text, name)
     start = 0 if text[:1] in ("{", "[") else len(text) - len(text.lstrip(BLANK))
     try:
-        document, end = make_scanner(_Ours if ours else _Context)(text, start)  # type: ignore[arg-type]  # it asks for a JSONDecoder, and reads these fields of one
+        document, end = make_scanner(_Ours if ours else _Context)(text, start)  # type: ignore[arg-type]  # declared as a JSONDecoder, of which only these fields are read
     except (_Stop, StopIteration, ValueError, RecursionError, ImportError, AttributeError, SystemError):
         # bad text: the scanner looks for its exception in json.decoder. 3.13 imports that (ImportError where it can't), 3.11
         # takes what is loaded or returns without an exception (SystemError)
@@ -105,7 +105,7 @@ def loads(data: bytes | bytearray | memoryview | str, name: str = "JSON", ours: 
 
 
 def _misread(text: bytes | bytearray | memoryview | str, name: str) -> NoReturn:
-    """Raises the Refusal that says what is wrong and where. The code for it is in a module that is loaded only then."""
+    """Raises the Refusal that describes what is wrong and where. The code for it is in a module that is loaded only then."""
     try:
         from pyrunc import json_errors
     except ImportError:  # behind the import barrier
@@ -175,7 +175,7 @@ def _check_string(text: str, pointer: str, name: str) -> None:
 
 
 def dumps(value: Json, indent: int | str | None = None) -> str:
-    """Plain data -> str, on one line or indented (`indent`: a number of blanks, or the text of one level). A string is written as it is if a
+    """Plain data -> str, on one line or indented (`indent`: a number of blanks, or the text of one level). A string is written unchanged if a
     terminal can show it; one with control characters, also those beyond ASCII (C1, changes of direction, widths of zero), or with
     surrogates (bytes in names) is written with \\uXXXX for everything beyond ASCII."""
     text = _dump(value, indent, encode_basestring)

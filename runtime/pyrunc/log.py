@@ -1,5 +1,5 @@
-"""The log (--log, --log-format, --debug): one record a line, in a file, the journal or syslog. Without --debug the only records are that of the
-fatal error and, where no program can stumble over them, notices: warnings that a part of the config was left out.
+"""The log (--log, --log-format, --debug): one record per line, in a file, the journal or syslog. Without --debug the only records are the fatal
+error and, where they can't confuse a program, notices: warnings that a part of the config was left out.
 
 podman reads the whole file as one JSON object, and containerd takes the last object whose level is `error`. So a command that fails writes
 exactly one record into a JSON file, as the last one, and a command that succeeds writes none. The sentence of the error goes to stderr as
@@ -84,7 +84,7 @@ def configure(options: Globals) -> None:
 
 
 def _connect(kind: str, path: str) -> int:
-    """Descriptor of a datagram socket that never blocks. UsageError if nobody listens there."""
+    """Descriptor of a datagram socket that never blocks. UsageError if no process listens there."""
     import _socket
 
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
@@ -101,7 +101,7 @@ def _connect(kind: str, path: str) -> int:
 
 
 def is_debug() -> bool:
-    """Whether debug records are written; for what is expensive to find out."""
+    """Whether debug records are written; for callers whose records are expensive to make."""
     return _config.debug
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WIDTH = 100  # of a line of a document
 LIMIT = 16 << 20
 TIOCGWINSZ = 0x5413
-NARROWEST = 40  # a terminal is never taken for narrower
+NARROWEST = 40  # a terminal is assumed to have at least this many columns
 SHORTEST = 9  # of a cell that is cut
 AREAS_SPEAK = (2, 3, 6)  # kinds whose general codes only repeat the area, which the pointer or step names already
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "bold": "1", "dim": "2"}
@@ -115,7 +115,7 @@ def outline(value: Json, name: str | None = None, columns: int = 110) -> list[st
 
 
 def story(error: errors.PyruncError, head: str, document: str | None) -> str:
-    """The long form of an error: what failed, where, why, and what to do. head: "create failed", or "" for errors of no command; document:
+    """The long form of an error: what failed, where, why, and what to do. head: "create failed", or "" for errors without a command; document:
     path of the config or None."""
     paint, columns = Paint(2), width(2)
     number = codes.find(error)
@@ -139,7 +139,7 @@ def story(error: errors.PyruncError, head: str, document: str | None) -> str:
 
 
 def _field(paint: Paint, columns: int | None, name: str, text: str) -> list[str]:
-    """A name and its text, which hangs below itself."""
+    """A name and its text, with a hanging indent."""
     lines = wrapped(text, columns, "  %-5s  " % name, " " * 9)
     return ["  %s%s" % (paint(name.ljust(5), "cyan"), lines[0][7:]), *lines[1:]]
 

@@ -1,10 +1,10 @@
-"""Runs this program from a file that nobody can write to (CVE-2019-5736): a container can make the runtime execute /proc/self/exe, or open
+"""Runs this program from a file that no process can write to (CVE-2019-5736): a container can make the runtime execute /proc/self/exe, or open
 /proc/PID/exe of a process that is joining it, and so get access to the *host's* interpreter.
 
 It uses the first of three methods that works: an overlay of two lower directories (0.3 ms; without an upper directory its superblock can't
 be made writable, while a read-only bind mount can be remounted), a sealed memfd (a copy, 7 ms for Debian's interpreter), or an unnamed
-temporary file (if vm.memfd_noexec forbids memfds; a private copy that nobody else ever runs). Each has the contents of the running
-executable, never those of another file at the same path. Invariant: /proc/self/exe itself tells whether the program is already sealed,
+temporary file (if vm.memfd_noexec forbids memfds; a private copy that no other process runs). Each has the contents of the running
+executable, never those of another file at the same path. Invariant: /proc/self/exe itself shows whether the program is already sealed,
 never the environment; a file is checked the same way before it is executed, so there is no loop. Shared libraries are not protected by
 this; the compiled launcher has none. The methods and the check are in csrc/sealing.c, which the compiled launcher also uses.
 """
@@ -65,7 +65,7 @@ def _need_kernel(release: str) -> None:
 
 
 def is_sealed() -> bool:
-    """Whether nobody can write to the file that this process executes. OSError if it can't be opened."""
+    """Whether no process can write to the file that this process executes. OSError if it can't be opened."""
     fd = posix.open(SELF, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
         return _syscalls.is_sealed_file(fd)
@@ -74,7 +74,7 @@ def is_sealed() -> bool:
 
 
 def sealed_file(way: int) -> int:
-    """-> fd of a file with the contents of the running executable that nobody can write to; `way` is one of WAYS. CallError."""
+    """-> fd of a file with the contents of the running executable that no process can write to; `way` is one of WAYS. CallError."""
     return _syscalls.sealed_file(way)
 
 

@@ -71,7 +71,7 @@ class StateDir:
         posix.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def create(self, name: str, data: bytes) -> None:
-        """Creates a file that nobody reads yet. An incomplete one left by a killed process is harmless, because the state is written
+        """Creates a file that no process reads yet. An incomplete one left by a killed process is harmless, because the state is written
         last."""
         fd = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=self.fd)
         try:
@@ -167,8 +167,8 @@ class StateDir:
         return self
 
     def refresh(self) -> StateDir:
-        """Like load(), for the command that has written the state: it is not read if nobody has written since, which the size of the log
-        shows. Another command appends to it or replaces it."""
+        """Like load(), for the command that has written the state: it is read only if another command has written since. That
+        command appends to the log or replaces it, so its size or its inode differs."""
         if self._log_fd >= 0:
             try:
                 here, ours = _syscalls.fstatat(self.fd, "state.json", AT_SYMLINK_NOFOLLOW), _syscalls.fstat(self._log_fd)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 now = time.time_ns
 _stamps: list[Stamp] = []
-_reported = 0  # stamps that the log has
+_reported = 0  # number of stamps that are in the log already
 _wanted: list[bool] = []  # not empty if init is to send its stamps
 
 

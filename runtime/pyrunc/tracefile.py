@@ -1,7 +1,7 @@
 """--trace FILE, or PYRUNC_TRACE: the steps of a command as Chrome trace events, for Perfetto, chrome://tracing or speedscope.
 
 The file is a JSON array (Trace Event Format, "JSON Array Format"): a command is a process, its threads are the host side and init. Commands
-that are given the same file append to it under a lock, so one file can hold a container's whole life. It is opened before anything else is
+that are given the same file append to it under a lock, so one file can hold a container's whole life cycle. It is opened before anything else is
 done, must be empty or contain a trace, and is written once, at the end of the command, whether that failed or not.
 """
 

@@ -98,7 +98,7 @@ def _dumped(document: Document, old: str) -> str:
 
 def podman_text(want: Want) -> str:
     """The whole drop-in. `podman_appends`: podman knows `append`; older versions refuse their whole configuration because of it. An array
-    without it replaces what other files say, so it has podman's own names, too."""
+    without it replaces that of other files, so it also contains podman's own names."""
     name = want["name"]
     lines = [PODMAN_MARK, "[engine]"]
     if want["default"]:
@@ -180,7 +180,7 @@ def _containerd_with(path: str, bare: str, document: Document, plugin: str, want
             block += ["[%s]" % key, '  default_runtime_name = "%s"' % name]
         else:
             _set_default(path, lines, header, name)
-    if not runtimes and name != "runc":  # a table of runtimes in the file replaces containerd's built-in one, which has runc
+    if not runtimes and name != "runc":  # a table of runtimes in the file replaces containerd's built-in one, which contains runc
         block += ["[%s.runtimes.runc]" % key, '  runtime_type = "io.containerd.runc.v2"']
     options = runtimes.get("runc", {}).get("options", {}) if isinstance(runtimes.get("runc"), dict) else {}
     block += [

@@ -64,7 +64,7 @@ def die_with_caller() -> None:
 
 
 class Trusted:
-    """Finds modules as usual, and refuses what somebody other than root and the caller can change: the caller may be root."""
+    """Finds modules as usual, and refuses what users other than root and the caller can change: the caller may be root."""
 
     def __init__(self, untrusted: Callable[[str], str | None]) -> None:
         self.untrusted = untrusted

@@ -70,7 +70,7 @@ def compile_profile(profile: Profile, lib: Library) -> dict[str, Json]:
     if sum(len(rule["names"]) for rule in rules) > MANY_RULES:
         attributes.append((CTL_OPTIMIZE, OPTIMIZE_TREE, True))  # libseccomp < 2.5: a list, which is slower
     calls = [(rule, name) for rule in rules for name in rule["names"] if numbers[name] != -1]
-    # a number below -1 is libseccomp's own, for a call that this architecture has not: others may
+    # a number below -1 is libseccomp's own, for a call that this architecture lacks but others may have
     rows: tuple[Row, ...] = tuple((rule["action"], numbers[name], tuple(map(tuple, rule["args"]))) for rule, name in calls)
     programs = []
     for token, place in {native: -1, **arches}.items():
@@ -106,7 +106,7 @@ def check_names(profile: Profile, rules: list[Rule], unknown: set[str]) -> None:
 
 
 def arches_of(profile: Profile, native: int) -> dict[int, int]:
-    """{token: its place in the profile} of all architectures but the native one, which a filter always has."""
+    """{token: its place in the profile} of all architectures except the native one, which a filter always has."""
     found: dict[int, int] = {}
     for i, name in enumerate(profile["arches"]):
         token = filters.ARCHES[name]
@@ -120,7 +120,7 @@ def explained(e: OSError, profile: Profile, place: int, calls: list[tuple[Rule, 
     call, at = getattr(e, "call", None), getattr(e, "at", -1)
     if call == "seccomp_arch_add":
         pointer, name = "/linux/seccomp/architectures/%d" % place, profile["arches"][place]
-        if e.errno == errno.EDOM:  # libseccomp keeps one byte order a filter
+        if e.errno == errno.EDOM:  # libseccomp allows one byte order per filter
             words = "%s has another byte order than this machine; no filter can have both" % name
             return Refusal("mixed-byte-order", words, pointer)
         return Unsupported("unknown-architecture", "libseccomp doesn't know %s" % name, pointer, "libseccomp")

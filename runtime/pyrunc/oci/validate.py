@@ -1,5 +1,5 @@
-"""The fast validator: checks a document against the table in schema_table. The extension looks first whether all of it conforms
-(csrc/schema.c); only if not, it is walked here, for the pointers and words.
+"""The fast validator: checks a document against the table in schema_table. The extension first checks whether all of it conforms
+(csrc/schema.c); only if it does not is it walked here, to find the pointers and words.
 
 jsonschema is the reference (oci/explain.py); test_validators_agree makes sure that both give the same errors and pointers. Invariant: it
 checks types, ranges, enumerations and required keys, as the schemas do, and nothing else; unknown keys are ignored. Requirements in the
