@@ -42,7 +42,7 @@ KERNEL_WORDS = (
 )
 EXT4 = "^has_journal,^metadata_csum"
 # What the guest does not need. Byte code is kept: compiling it again would cost the guest seconds.
-LEAVE_OUT = (".git", ".stamps", ".mypy_cache", ".ruff_cache", ".pytest_cache", "build", "mypy*", "mypyc*", "ruff", "hypothesis*")
+LEAVE_OUT = (".git", ".stamps", ".mypy_cache", ".ruff_cache", ".pytest_cache", "build", "mypy*", "mypyc*", "ruff", ".hypothesis")
 
 
 class LabError(Exception):
