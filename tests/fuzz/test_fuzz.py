@@ -7,6 +7,7 @@ Inputs that guided.py (`make fuzz`) finds are kept in corpus/TARGET and replayed
 import gc
 import json
 import os
+import pathlib
 import signal
 from typing import Any
 
@@ -20,7 +21,8 @@ import many
 import targets
 
 CORPUS = harness.ROOT / "tests/fuzz/corpus"
-SECONDS = 1
+EMULATED = "QEMU TCG" in pathlib.Path("/proc/cpuinfo").read_text()
+SECONDS = 20 if EMULATED else 1
 HANG = 30
 MIB = 200
 SETTINGS: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
