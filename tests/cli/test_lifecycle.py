@@ -573,10 +573,11 @@ def test_memory_policy(pyrunc, make_bundle):
     assert "bind:0" in output(pyrunc, make_bundle, changes, "cat /proc/self/numa_maps")
 
 
-def test_annotations_change_nothing(runtime, make_bundle):
-    notes = {"org.example.command": "/bin/false", "run.oci.hooks.stdout": "/tmp/x", "io.podman.annotations.privileged": "TRUE"}
+def test_annotations_change_nothing(runtime, make_bundle, tmp_path):
+    output_file = tmp_path / "stdout"
+    notes = {"org.example.command": "/bin/false", "run.oci.hooks.stdout": str(output_file), "io.podman.annotations.privileged": "TRUE"}
     assert output(runtime, make_bundle, {"/annotations": notes}, "echo fine") == "fine\n"
-    assert not os.path.exists("/tmp/x")
+    assert not output_file.exists()
 
 
 def test_everything_at_once(pyrunc, make_bundle, no_leaks):
