@@ -608,7 +608,7 @@ class Workshop:
             config["linux"]["cgroupsPath"] = "%s-b%d" % (cgroup, self.count)
         if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):  # version 2, which has no control for it
             config["linux"].get("resources", {}).get("memory", {}).pop("swappiness", None)
-        return Bundle(path, config).write()
+        return Bundle(path, within_limits(config)).write()
 
 
 class MakeBundle:
@@ -626,6 +626,11 @@ class MakeBundle:
     def example(self, name: str) -> Bundle:
         self.made.append(self.workshop.example(name, self.cgroup))
         return self.made[-1]
+
+
+def has_id_maps(path: str | os.PathLike[str]) -> bool:
+    """Whether the file system of `path` supports id-mapped mounts. TMPDIR may be on an overlay, which does not."""
+    return subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True).stdout != "overlayfs\n"
 
 
 @contextlib.contextmanager

@@ -137,6 +137,7 @@ def _attack(path, target):
     """0 if every way to get a writable descriptor was refused; otherwise the number of the one that worked."""
     _syscalls.mount(None, "/", None, constants.MS_REC | constants.MS_PRIVATE, None)
     open(target, "w").close()
+    before = os.stat(target)  # it may be on an overlay itself
     moves = (_remount, _remount_bind, _clone_and_clear, _reconfigure)
     for i, move in enumerate(moves):
         try:
@@ -148,7 +149,7 @@ def _attack(path, target):
                 os.open(name, os.O_WRONLY)
             except OSError:
                 continue
-            if name == path or _syscalls.statfs(target)[0] == kernel_constants.OVERLAYFS_SUPER_MAGIC:
+            if name == path or not os.path.samestat(os.stat(target), before):
                 return i + 1
     return 0
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import struct
 
@@ -269,12 +270,10 @@ def test_prctl():
 
 def test_prlimit():
     def look():
-        old = _syscalls.prlimit(0, kernel_constants.RLIMIT_CORE, 0, 4096)
-        return old == _syscalls.prlimit(0, kernel_constants.RLIMIT_CORE, None, None), _syscalls.prlimit(
-            0, kernel_constants.RLIMIT_CORE, None, None
-        )
+        old = _syscalls.prlimit(0, resource.RLIMIT_NOFILE, 64, 128)
+        return old == _syscalls.prlimit(0, resource.RLIMIT_NOFILE, None, None), _syscalls.prlimit(0, resource.RLIMIT_NOFILE, None, None)
 
-    assert returns((), look, prepare=lambda: None)[1] == (0, 4096)
+    assert returns((), look, prepare=lambda: None)[1] == (64, 128)
     assert _syscalls.prlimit(0, kernel_constants.RLIMIT_AS, None, None)[1] == constants.RLIM_INFINITY
     fails_with(errno.EINVAL, "prlimit64", _syscalls.prlimit, 0, kernel_constants.RLIMIT_CORE, 5, 4)
 
