@@ -16,11 +16,17 @@ SCRIPT = r"""
 set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$WORK"
+exec 9< "${STEPS%/*}"
 for dir in usr etc var; do
     mkdir -p "$WORK/$dir.upper" "$WORK/$dir.work"
     mount -t overlay -o "lowerdir=/$dir,upperdir=$WORK/$dir.upper,workdir=$WORK/$dir.work" overlay "/$dir"
 done
 mount -t tmpfs -o mode=755 tmpfs /run
+if [ ! -e "$STEPS" ]; then # TMPDIR is a mount below one of these
+    mkdir -p "${STEPS%/*}"
+    mount --no-mtab --no-canonicalize --rbind /proc/self/fd/9 "${STEPS%/*}"
+fi
+exec 9<&-
 for dir in usr etc var; do mkdir -p "$WORK/kept/$dir"; done
 . "$STEPS"
 """
