@@ -36,7 +36,7 @@
     X(SETNS, "ii")      /* descriptor, type                                                                        */ \
     X(STDIO, "iii")     /* what becomes 0, 1 and 2 (-1: unchanged)                                                 */ \
     X(PRUNE, "")        /* closes at once what no later operation uses, except 0 to 2 and what CLOSE keeps         */ \
-    X(FORGET, "b")      /* pairs of uint64, start and end: memory that nobody needs any more                       */ \
+    X(FORGET, "b")      /* pairs of uint64, start and end: memory that is no longer needed                         */ \
     X(LANDLOCK, "ii")   /* ruleset, flags of landlock_restrict_self(2); the ruleset is closed                      */ \
     X(CHROOT, "i")      /* descriptor of the directory that becomes the root, and the working directory            */ \
     X(CLONE, "ii")      /* a second process does the operations that follow; strict, waits (see spawn.c)           */

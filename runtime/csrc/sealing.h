@@ -1,4 +1,4 @@
-/* Sealing: executes this program again from a file that nobody can write to (CVE-2019-5736). pyrunc/seal.py explains the reasons; the
+/* Sealing: executes this program again from a file that no process can write to (CVE-2019-5736). pyrunc/seal.py explains the reasons; the
  * implementation is sealing.c. Its callers are early.c (before the C library has started), launcher.c (before Python has) and the
  * extension, for seal.py and the plain launcher. */
 #ifndef PYRUNC_SEALING_H
@@ -10,11 +10,11 @@
 /* In the order in which they are tried. */
 enum sealing_way { SEALING_OVERLAY, SEALING_MEMFD, SEALING_UNNAMED, SEALING_WAYS };
 
-/* A descriptor of a file with the contents of the running executable that nobody can write to, or a negative errno and the call that
+/* A descriptor of a file with the contents of the running executable that no process can write to, or a negative errno and the call that
  * failed. */
 int sealing_open(enum sealing_way way, const char **call);
 
-/* 1 if nobody can write to this file, 0 if somebody can, or a negative errno. */
+/* 1 if no process can write to this file, 0 if one can, or a negative errno. */
 int sealing_is_safe(int fd);
 
 /* The same for the running executable. */

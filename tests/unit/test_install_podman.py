@@ -44,7 +44,7 @@ def test_without_append() -> None:
     """podman 4 refuses its whole configuration if a list has something that is not a string."""
     text = engines.podman_text({**WANT, "podman_appends": False})
     engine = tomllib.loads(text)["engine"]
-    for key, names in {**engines.PODMAN_OWN}.items():
+    for key, names in engines.PODMAN_OWN.items():
         assert engine[key] == [*names, "pyrunc"]
     assert engine["runtime"] == "pyrunc" and engine["runtimes"] == {"pyrunc": ["/usr/bin/pyrunc"]}
     assert engines.podman("/x", text, {**WANT, "uninstall": True, "podman_appends": True}) is None and engines.podman_made(text)
