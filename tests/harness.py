@@ -662,18 +662,26 @@ def problem_of_criu() -> str:
     return "criu cannot dump a sleeping process on this kernel: %s" % "; ".join(errors) if done.returncode else ""
 
 
+SWEPT: set[str] = set()  # what stray_hierarchies() found after the last clean-up
+
+
+def stray_hierarchies() -> dict[str, str]:
+    """{name: its row of /proc/cgroups, with the number of its cgroups} of each version 1 hierarchy that exists but is not mounted here."""
+    with open("/proc/cgroups") as file:
+        alive = {words[0]: line for line in file if (words := line.split())[1] not in ("0", "hierarchy")}
+    with open("/proc/self/mountinfo") as file:
+        mounted = {word for line in file if " - cgroup " in line for word in line.split()[-1].split(",")}
+    return {name: row for name, row in alive.items() if name not in mounted}
+
+
 def drop_stray_hierarchies() -> None:
     """criu mounts version 1 hierarchies that the host has not mounted (net_cls, perf_event, …), creates cgroups in them and leaves them behind.
     The hierarchies are then listed in /proc/PID/cgroup without a mount point. This removes the cgroups that this run or a dead one has left in
-    them.
+    them. It does nothing if no cgroup has been added or removed since the last time: this is called before each test.
 
     A child does it in its own mount namespace, so nothing stays mounted, even if this run is killed."""
-    with open("/proc/cgroups") as file:
-        alive = {words[0]: words[1] for words in (line.split() for line in file) if words[1] not in ("0", "hierarchy")}
-    with open("/proc/self/mountinfo") as file:
-        mounted = {word for line in file if " - cgroup " in line for word in line.split()[-1].split(",")}
-    stray = [name for name in alive if name not in mounted]
-    if not stray:
+    stray = stray_hierarchies()
+    if SWEPT.issuperset(stray.values()):
         return
     pid = os.fork()
     if pid == 0:
@@ -690,6 +698,8 @@ def drop_stray_hierarchies() -> None:
         finally:
             os._exit(1)
     assert os.waitpid(pid, 0)[1] == 0, "hierarchies that criu has left cannot be cleaned up"
+    SWEPT.clear()
+    SWEPT.update(stray_hierarchies().values())
 
 
 def remove_empty(hierarchy: str, own: int) -> None:

@@ -8,6 +8,7 @@ them when all others have finished.
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -56,6 +57,13 @@ class SideBySide:
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: object) -> Scheduling:
         config.option.loadscopereorder = False
         return Scheduling(config, log)
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """pytest-rerunfailures sends two small messages about each test to the process that distributes the tests. With Nagle's algorithm
+        (tcp(7)), the second one waits 40 ms for the acknowledgement of the first."""
+        connection = getattr(getattr(session.config, "failures_db", None), "sock", None)
+        if connection is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def pytest_configure_node(self, node: WorkerController) -> None:
         node.workerinput["supervisor"] = os.getppid()

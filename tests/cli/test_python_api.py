@@ -7,6 +7,7 @@ import gc
 import inspect
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -282,6 +283,22 @@ def test_a_log_that_is_garbage(tmp_path):
     (tmp_path / "liar").chmod(0o755)
     with api.Runtime(tmp_path / "liar") as rt, pytest.raises(api.Error, match="status 3 and gave no reason"):
         rt.features()
+
+
+def test_a_log_that_an_aborted_command_creates_again(monkeypatch):
+    """While its directory is being removed: the directory is removed all the same."""
+    from pyrunc.api import caller
+
+    log, rmdir, late = caller.log_file(), os.rmdir, ["log", "pid"]
+
+    def remove(path, **more):
+        if late:
+            (pathlib.Path(log.name).parent / late.pop()).touch()
+        rmdir(path, **more)
+
+    with log:
+        monkeypatch.setattr(os, "rmdir", remove)
+    assert late == [] and not pathlib.Path(log.name).parent.exists()
 
 
 @pytest.mark.kernel

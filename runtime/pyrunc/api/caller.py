@@ -176,12 +176,30 @@ def failure(log: str) -> Error | None:
     return None
 
 
-class LogFile:
-    """A file for one command's log, removed at the end of the context. It is in a separate directory, which is also removed: otherwise an
-    aborted command could create the file again."""
+class Workspace(tempfile.TemporaryDirectory[str]):
+    """A directory for the files that one command writes (log, pid file), removed at the end of the context. A command that was aborted may
+    still create one while the directory is being removed; it creates each only once, so a few attempts are enough."""
+
+    ATTEMPTS = 10
 
     def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="pyrunc-")
+        super().__init__(prefix="pyrunc-")
+
+    def cleanup(self) -> None:
+        for _ in range(self.ATTEMPTS - 1):
+            try:
+                return super().cleanup()
+            except OSError as e:
+                if e.errno != errno.ENOTEMPTY:
+                    raise
+        super().cleanup()
+
+
+class LogFile:
+    """A file for one command's log, removed with its directory at the end of the context."""
+
+    def __init__(self) -> None:
+        self._directory = Workspace()
         self.name = self._directory.name + "/log"
 
     def __enter__(self) -> LogFile:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal as signals
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -217,7 +216,7 @@ class Container:
         words += ["--user", str(user)] if user is not None else []
         for name, value in (env or {}).items():
             words += ["--env", "%s=%s" % (name, value)]
-        with tempfile.TemporaryDirectory(prefix="pyrunc-") as directory:
+        with caller.Workspace() as directory:
             pid_file = os.path.join(directory, "pid")
             words += ["--pid-file", pid_file, self.id, *args]
             try:

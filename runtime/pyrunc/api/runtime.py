@@ -8,7 +8,6 @@ import secrets
 import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Sequence
 from types import TracebackType
 from typing import IO
@@ -150,7 +149,7 @@ class Runtime:
             words: list[Path] = ["create", "--bundle", os.fspath(bundle), *options]
             words += ["--preserve-fds", str(len(fds))] if fds else []
             more = [fd if isinstance(fd, int) else fd.fileno() for fd in fds]
-            with tempfile.TemporaryDirectory(prefix="pyrunc-") as directory:
+            with caller.Workspace() as directory:
                 log, pid_file = os.path.join(directory, "log"), os.path.join(directory, "pid")
                 argv = self._argv(log, *words, "--pid-file", pid_file, id)
                 try:
