@@ -300,9 +300,9 @@ def test_host_mount_namespace(pyrunc, make_bundle, source):
     if os.statvfs(bundle.rootfs).f_flag & os.ST_NODEV:
         pytest.skip("the bundles on this machine are on a file system without devices")
     id = pyrunc.started(bundle)
-    before = harness.mounts("")
+    before = harness.mounts(str(bundle.path))
     assert add(pyrunc, id, source=source, destination="/a").code == 1
-    assert harness.mounts("") == before
+    assert harness.mounts(str(bundle.path)) == before
 
 
 @pytest.mark.parametrize(
