@@ -11,6 +11,7 @@ import contextlib
 import copy
 import errno
 import fcntl
+import gc
 import json
 import os
 import pathlib
@@ -486,6 +487,12 @@ def children(pid: int | str = "self") -> set[int]:
         with contextlib.suppress(OSError), open("/proc/%s/task/%s/children" % (pid, thread)) as file:
             found.update(map(int, file.read().split()))
     return found
+
+
+def descriptors() -> list[str]:
+    """Our open descriptors, without those that unreachable objects of earlier tests hold: these could be closed at any time."""
+    gc.collect()
+    return sorted(os.listdir("/proc/self/fd"))
 
 
 def kernel_threads() -> set[int]:

@@ -134,7 +134,7 @@ def test_a_limit_of_a_domain_controller_needs_a_domain(level):
 def test_a_user_namespace_for_mappings_leaves_nothing_open():
     from pyrunc.parts.mounts import host
 
-    before, children = set(os.listdir("/proc/self/fd")), harness.children()
+    before, children = set(harness.descriptors()), harness.children()
     fd = host.namespace_with({"uid": [[0, 100000, 65536]], "gid": [[0, 100000, 65536]]})
     try:
         assert len(set(os.listdir("/proc/self/fd")) - before) == 1

@@ -56,7 +56,7 @@ def run(payload):
 
 def test_no_descriptor_is_left_where_the_package_is_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(install_paths, "home", lambda: str(tmp_path / "nowhere"))
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = harness.descriptors()
     for _ in range(3):
         with pytest.raises(errors.Unsupported):
             helper_process.call("probe", {"act": "echo"})
@@ -136,14 +136,14 @@ def test_missing_library_says_what_to_install(monkeypatch):
 
 def test_missing_interpreter(monkeypatch):
     monkeypatch.setattr(install_paths, "interpreter", lambda: "/nowhere/python3")
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = harness.descriptors()
     with pytest.raises(errors.Unsupported, match="cannot start /nowhere/python3: no such file"):
         helper_process.call("schema", CONFIG)
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_time_limit_ends_it():
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = harness.descriptors()
     children = harness.children()
     with pytest.raises(errors.Bug, match="did not answer within 300 ms"):
         helper_process.call("probe", {"act": "hang"}, timeout_ms=300)

@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+import harness
 from pyrunc import errors
 from pyrunc.oci import load
 
@@ -102,7 +103,7 @@ def test_unreadable(tmp_path):
 
 
 def test_no_descriptor_is_left_and_none_is_inherited(tmp_path):
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = harness.descriptors()
     os.mkfifo(tmp_path / "config.json")
     for _ in range(3):
         refusal(tmp_path)

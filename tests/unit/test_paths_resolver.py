@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+import harness
 from pyrunc.linux import fs, paths
 
 
@@ -23,7 +24,7 @@ def root(tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_descriptor_is_left():
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(harness.descriptors())
     yield
     assert len(os.listdir("/proc/self/fd")) <= before + 1  # the fixture `root` closes its descriptor later
 
