@@ -1,4 +1,4 @@
-"""Fixtures shared by all folders. The tools behind them are in harness.py.
+"""Fixtures shared by all folders. The tools behind them are in harness.py, workshop.py and hoststate.py.
 
     pytest tests/cli --runtime /usr/sbin/runc       the general tests on another runtime
 
@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import harness
+import hoststate
 import session as whole_run
+from workshop import MakeBundle, Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from harness import MakeBundle, Runtime, Workshop
+    from harness import Runtime
 
 
 WATCHDOG = pytest.StashKey[whole_run.Watchdog]()
@@ -142,10 +144,10 @@ def scratch(token: str) -> Iterator[pathlib.Path]:
     path = pathlib.Path(tempfile.mkdtemp(prefix=token + "-"))
     path.chmod(0o755)  # other users than root have to search it, in user namespaces
     yield path
-    left = harness.mounts(token)
+    left = hoststate.mounts(token)
     if not left:
         shutil.rmtree(path, ignore_errors=True)
-    harness.sweep(token)
+    hoststate.sweep(token)
     assert not left, "mounts left on the host, nothing below them was removed: %s" % sorted(left)
 
 
@@ -177,7 +179,7 @@ def plain_launcher(scratch: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def workshop(scratch: pathlib.Path) -> Workshop:
-    return harness.Workshop(scratch)
+    return Workshop(scratch)
 
 
 @pytest.fixture(scope="session")
@@ -194,14 +196,14 @@ def cgroup(token: str) -> Iterator[str]:
     """Prefix of the cgroupsPath of all bundles of this session (not a common parent, which nobody would remove)."""
     path = "/" + token
     yield path
-    harness.sweep(token)
+    hoststate.sweep(token)
 
 
 @pytest.fixture(scope="session")
 def criu() -> None:
     """Skips where criu is not installed, or cannot even dump a sleeping process without any runtime."""
-    with harness.alone_on_the_host("criu"):
-        problem = harness.problem_of_criu()
+    with hoststate.alone_on_the_host("criu"):
+        problem = hoststate.problem_of_criu()
     if problem:
         pytest.skip(problem)
 
@@ -225,13 +227,13 @@ def pyrunc(runtime: Runtime) -> Runtime:
 
 
 @pytest.fixture
-def make_bundle(workshop: Workshop, cgroup: str) -> Iterator[harness.MakeBundle]:
+def make_bundle(workshop: Workshop, cgroup: str) -> Iterator[MakeBundle]:
     """make_bundle({"/process/cwd": "/tmp"}, args=[...]) -> Bundle with its own root and a cgroup of this session. Removed after the test,
     unless something is still mounted under it."""
-    make = harness.MakeBundle(workshop, cgroup)
+    make = MakeBundle(workshop, cgroup)
     yield make
     for bundle in make.made:
-        if not harness.mounts(str(bundle.path) + "/") and not harness.mounts(str(bundle.path) + " "):
+        if not hoststate.mounts(str(bundle.path) + "/") and not hoststate.mounts(str(bundle.path) + " "):
             shutil.rmtree(bundle.path, ignore_errors=True)
 
 
@@ -248,13 +250,13 @@ def waiting(make_bundle: MakeBundle) -> harness.Bundle:
 
 
 @pytest.fixture
-def no_leaks(runtime: Runtime, token: str) -> Iterator[harness.Traces]:
+def no_leaks(runtime: Runtime, token: str) -> Iterator[hoststate.Traces]:
     """Fails the test if mounts, cgroups, processes or state directories of this session are left when it ends."""
-    traces = harness.Traces(token, runtime.root)
+    traces = hoststate.Traces(token, runtime.root)
     yield traces
     left = traces.left()
     if left:
-        harness.sweep(token)
+        hoststate.sweep(token)
     assert not left, "left on the host: %s" % left
 
 
@@ -269,7 +271,7 @@ def known_hierarchies(request: pytest.FixtureRequest) -> None:
             return
     # `make mutants` runs tests unsupervised in a pid namespace of its own, where every other run looks dead
     if os.geteuid() == 0 and not request.config.option.unsupervised:
-        harness.drop_stray_hierarchies()
+        hoststate.drop_stray_hierarchies()
 
 
 @pytest.fixture(autouse=True)
@@ -277,7 +279,7 @@ def one_criu(request: pytest.FixtureRequest) -> Iterator[None]:
     """criu mounts cgroup hierarchies that are visible to the whole host, makes cgroups in them and leaves them behind: across all test runs
     on the machine only one test at a time may use it."""
     if os.geteuid() == 0 and "checkpoint" in request.node.nodeid and "tests/unit/" not in request.node.nodeid:
-        with harness.alone_on_the_host("criu"):
+        with hoststate.alone_on_the_host("criu"):
             yield
     else:
         yield

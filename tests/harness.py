@@ -1,35 +1,26 @@
-"""Tools for the tests: a runtime binary, bundles, and the traces that a container could leave on the host.
+"""Tools for the tests: the runtime under test, the config of a bundle, and waits. workshop.py makes bundles, hoststate.py looks for leftovers.
 
 Invariant: it only depends on command lines and effects, not on pyrunc's internals, so that the same test runs with runc and crun. Everything
-that a session creates has the token of the session in its path, id or cgroup, and leaks are found by that token, so that other containers on
-the machine do not interfere. Nothing sleeps here: all waits are for a pidfd, a fifo or the end of a process.
+that a session creates has the token of the session in its path, id or cgroup, so that other containers on the machine do not interfere. Nothing sleeps here: all waits are for a pidfd, a fifo or the end of a process.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import errno
-import fcntl
-import gc
 import json
 import os
 import pathlib
-import re
 import resource
 import select
-import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 import termios
 import time
-import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import IO, Any
 
     Json = Any  # a document that has just been parsed, or one of arbitrary shape written by a test
@@ -37,13 +28,9 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "bundles"))
-import make_rootfs  # noqa: E402
 
 WATCHDOG = 60  # seconds; only so that nothing hangs, not to measure speed
-CGROUP = pathlib.Path("/sys/fs/cgroup")
 ABSENT = object()
-RUN = re.compile(r"(?:/pt|contracts-)(\d+)")  # the process id in names and directories of a run
 
 STATIC_LAUNCHER = ROOT / "runtime/bin/pyrunc-static"
 
@@ -324,18 +311,6 @@ def needs_a_loader(program: str | os.PathLike[str]) -> bool:
         return b"/ld-linux" in file.read(4096)  # .interp is in its first page
 
 
-CLONE_NEWNS = 0x20000
-
-
-def unshare(flags: int) -> None:
-    """unshare(2), which os has since Python 3.12."""
-    import ctypes
-
-    if ctypes.CDLL(None, use_errno=True).unshare(flags):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
 def fifo(path: Path) -> Path:
     os.mkfifo(path, 0o666)
     os.chmod(path, 0o666)
@@ -432,290 +407,3 @@ def first_error(path: str | os.PathLike[str]) -> list[Json]:
     """The objects of a JSON log, one per line."""
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file.read().splitlines()]
-
-
-# ---- leftovers on the host
-
-
-def mounts(needle: str) -> set[str]:
-    with open("/proc/self/mountinfo") as file:
-        return {line.strip().split(" ", 2)[2] for line in file if needle in line}
-
-
-def cgroups(needle: str) -> set[str]:
-    found = set()
-    for top, dirs, _ in os.walk(CGROUP):
-        for name in list(dirs):
-            if needle in name:
-                found.add(os.path.join(top, name))
-                dirs.remove(name)
-    return found
-
-
-def processes(needle: str) -> dict[int, str]:
-    """{pid: command line} of processes whose cgroup, root, environment or command line contains the token."""
-    found = {}
-    passed_over = {os.getpid(), os.getppid(), *kernel_threads()}
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) in passed_over:
-            continue
-        text = ""
-        for file in ("cgroup", "cmdline"):
-            try:
-                with open("/proc/%s/%s" % (name, file), errors="replace") as handle:
-                    text += handle.read() + "\n"
-            except OSError:
-                break
-        try:
-            text += os.readlink("/proc/%s/root" % name)
-        except OSError:
-            pass
-        if needle in text and state_of(name) not in ("Z", "X", None):
-            found[int(name)] = text.strip()
-    return found
-
-
-def children(pid: int | str = "self") -> set[int]:
-    """The pids of the children of a process; none if it has ended. Some children of this process exist for the whole session: the daemons of the
-    contract tests."""
-    found: set[int] = set()
-    try:
-        threads = os.listdir("/proc/%s/task" % pid)
-    except OSError:
-        return found
-    for thread in threads:
-        with contextlib.suppress(OSError), open("/proc/%s/task/%s/children" % (pid, thread)) as file:
-            found.update(map(int, file.read().split()))
-    return found
-
-
-def descriptors() -> list[str]:
-    """Our open descriptors, without those that unreachable objects of earlier tests hold: these could be closed at any time."""
-    gc.collect()
-    return sorted(os.listdir("/proc/self/fd"))
-
-
-def kernel_threads() -> set[int]:
-    """Their pids; none in a pid namespace, which has no kthreadd."""
-    try:
-        with open("/proc/2/comm") as file:
-            return children(2) if file.read() == "kthreadd\n" else set()
-    except OSError:
-        return set()
-
-
-def state_of(pid: int | str) -> str | None:
-    try:
-        with open("/proc/%s/stat" % pid) as file:
-            return file.read().rpartition(")")[2].split()[0]
-    except OSError:
-        return None
-
-
-def state_dirs(root: str) -> set[str]:
-    """The names in --root, without the compiled filters that are cached there."""
-    return {name for name in os.listdir(root) if not name.startswith(".pyrunc@")} if os.path.isdir(root) else set()
-
-
-class Traces:
-    """A snapshot of the host; `left()` returns what has been added since."""
-
-    def __init__(self, token: str, root: str) -> None:
-        self.token = token
-        self.root = root
-        self.before = self.look()
-
-    def look(self) -> dict[str, set[Json]]:
-        return {
-            "mounts": mounts(self.token),
-            "cgroups": cgroups(self.token),
-            "processes": set(processes(self.token)),
-            "state": state_dirs(self.root),
-        }
-
-    def left(self) -> dict[str, list[Json]]:
-        now = self.look()
-        return {kind: sorted(now[kind] - self.before[kind]) for kind in now if now[kind] - self.before[kind]}
-
-
-def sweep(token: str) -> None:
-    """Kills and removes the leftovers of a failed test, so that it does not affect the next ones."""
-    for pid in processes(token):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    for path in sorted(cgroups(token)):
-        for top, _, _ in os.walk(path, topdown=False):
-            try:
-                os.rmdir(top)
-            except OSError:
-                pass
-
-
-def snapshot(directory: str | os.PathLike[str]) -> dict[str, tuple[object, ...]]:
-    """All properties of a tree that an escape could change: {path: (type and mode, uid, gid, size, mtime, content or target)}."""
-    found: dict[str, tuple[object, ...]] = {}
-    for top, dirs, files in os.walk(directory):
-        for name in [*dirs, *files, ""]:
-            path = os.path.join(top, name)
-            st = os.lstat(path)
-            body = os.readlink(path) if os.path.islink(path) else (pathlib.Path(path).read_bytes() if os.path.isfile(path) else None)
-            found[path] = (st.st_mode, st.st_uid, st.st_gid, st.st_size, st.st_mtime_ns, body)
-    return found
-
-
-# The applets that tests run. All that busybox has are 270, and a link for each takes longer than to create the container.
-APPLETS = """
-    [ adjtimex arch bc cat chmod chown chroot clear cp cut date dd dirname echo env fallocate false find free grep groups head hostname httpd
-    id ionice ip kill link ln ls mkdir mkfifo mknod modprobe mount mv nc nice nsenter passwd pivot_root printf ps pwd readlink realpath reboot
-    rm rmdir sed seq setpriv setsid sh sha256sum sleep sort stat strings stty su swapoff swapon sync sysctl tail tar tee test timeout top touch
-    tr true truncate tty umount uname unlink unshare uptime usleep wc wget which xargs yes
-""".split()
-
-
-class Workshop:
-    """Creates bundles quickly: one busybox root for the session, hard-linked into the tree of each bundle."""
-
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory = pathlib.Path(directory)
-        self.busybox = self.directory / "busybox"
-        shutil.copyfile(make_rootfs.busybox_path(), self.busybox)
-        self.busybox.chmod(0o755)
-        self.names = sorted(set(APPLETS) & set(make_rootfs.applets(str(self.busybox))))
-        self.count = 0
-
-    def bundle(
-        self,
-        changes: Mapping[str, Json] | None = None,
-        config: Json = None,
-        args: Sequence[str] | None = None,
-        cgroup: str | None = None,
-        link: bool = True,
-    ) -> Bundle:
-        """A new bundle: BASE (or `config`) with `changes` applied. `link=False` is for tests in which something writes to busybox."""
-        self.count += 1
-        path = self.directory / ("b%d" % self.count)
-        make_rootfs.make_rootfs(str(path / "rootfs"), str(self.busybox), link, self.names)
-        config = patch(BASE if config is None else config, changes or {})
-        if args is not None:
-            config["process"]["args"] = args
-        linux = config.get("linux") if isinstance(config, dict) else None
-        if cgroup is not None and isinstance(linux, dict):
-            linux.setdefault("cgroupsPath", "%s-b%d" % (cgroup, self.count))
-        return Bundle(path, config).write()
-
-    def example(self, name: str, cgroup: str | None = None) -> Bundle:
-        """bundles/NAME, ready to run; its cgroup is below that of the session."""
-        self.count += 1
-        path = self.directory / ("b%d" % self.count)
-        make_rootfs.make_bundle(name, str(path))
-        config = json.loads((path / "config.json").read_text())
-        if cgroup is not None:
-            config["linux"]["cgroupsPath"] = "%s-b%d" % (cgroup, self.count)
-        if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):  # version 2, which has no control for it
-            config["linux"].get("resources", {}).get("memory", {}).pop("swappiness", None)
-        return Bundle(path, within_limits(config)).write()
-
-
-class MakeBundle:
-    """Creates the bundles of one test; see the fixture make_bundle."""
-
-    def __init__(self, workshop: Workshop, cgroup: str) -> None:
-        self.workshop = workshop
-        self.cgroup = cgroup
-        self.made: list[Bundle] = []
-
-    def __call__(self, changes: Mapping[str, Json] | None = None, **kw: Option) -> Bundle:
-        self.made.append(self.workshop.bundle(changes, cgroup=self.cgroup, **kw))
-        return self.made[-1]
-
-    def example(self, name: str) -> Bundle:
-        self.made.append(self.workshop.example(name, self.cgroup))
-        return self.made[-1]
-
-
-def has_id_maps(path: str | os.PathLike[str]) -> bool:
-    """Whether the file system of `path` supports id-mapped mounts. TMPDIR may be on an overlay, which does not."""
-    return subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True).stdout != "overlayfs\n"
-
-
-@contextlib.contextmanager
-def alone_on_the_host(what: str) -> Iterator[None]:
-    """A lock for operations that two test runs on the same machine can't do at the same time."""
-    with open("/run/lock/pyrunc-tests-%s" % what, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def problem_of_criu() -> str:
-    """Why criu is of no use here, or "". It contains what it knows of kernels, of the layout of their vDSO for example: an older criu gives up
-    on a newer kernel before it looks at any process."""
-    criu = shutil.which("criu", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    if criu is None:
-        return "not installed: criu"
-    null = subprocess.DEVNULL
-    with (
-        tempfile.TemporaryDirectory() as images,
-        subprocess.Popen(["sleep", "1000"], stdin=null, stdout=null, stderr=null, start_new_session=True) as asleep,
-    ):
-        try:
-            # without the cgroups, or it would mount hierarchies and leave them
-            words = ["dump", "--no-default-config", "--tree", str(asleep.pid), "--images-dir", images, "--manage-cgroups=ignore"]
-            done = subprocess.run([criu, *words], stdin=null, capture_output=True, text=True, timeout=WATCHDOG)
-        finally:
-            asleep.kill()
-    errors = [line.partition("): ")[2] for line in done.stderr.splitlines() if line.startswith("Error (")]
-    return "criu cannot dump a sleeping process on this kernel: %s" % "; ".join(errors) if done.returncode else ""
-
-
-SWEPT: set[str] = set()  # what stray_hierarchies() found after the last clean-up
-
-
-def stray_hierarchies() -> dict[str, str]:
-    """{name: its row of /proc/cgroups, with the number of its cgroups} of each version 1 hierarchy that exists but is not mounted here."""
-    with open("/proc/cgroups") as file:
-        alive = {words[0]: line for line in file if (words := line.split())[1] not in ("0", "hierarchy")}
-    with open("/proc/self/mountinfo") as file:
-        mounted = {word for line in file if " - cgroup " in line for word in line.split()[-1].split(",")}
-    return {name: row for name, row in alive.items() if name not in mounted}
-
-
-def drop_stray_hierarchies() -> None:
-    """criu mounts version 1 hierarchies that the host has not mounted (net_cls, perf_event, …), creates cgroups in them and leaves them behind.
-    The hierarchies are then listed in /proc/PID/cgroup without a mount point. This removes the cgroups that this run or a dead one has left in
-    them. It does nothing if no cgroup has been added or removed since the last time: this is called before each test.
-
-    A child does it in its own mount namespace, so nothing stays mounted, even if this run is killed."""
-    stray = stray_hierarchies()
-    if SWEPT.issuperset(stray.values()):
-        return
-    pid = os.fork()
-    if pid == 0:
-        try:
-            unshare(CLONE_NEWNS)
-            subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-            for name in stray:
-                if subprocess.run(["mount", "-t", "cgroup", "-o", name, "cgroup", "/mnt"], capture_output=True).returncode == 0:
-                    remove_empty("/mnt", os.getppid())
-                    subprocess.run(["umount", "/mnt"], check=True)
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(1)
-    assert os.waitpid(pid, 0)[1] == 0, "hierarchies that criu has left cannot be cleaned up"
-    SWEPT.clear()
-    SWEPT.update(stray_hierarchies().values())
-
-
-def remove_empty(hierarchy: str, own: int) -> None:
-    """Removes the cgroups without processes in a hierarchy that have the token of this run or of a dead one in their path (tests/conftest.py:
-    token, contracts/sandbox.py: cgroup). An empty cgroup of another run may just have been made for a container that is being created."""
-    for top, _, _ in os.walk(hierarchy, topdown=False):
-        runs = RUN.findall(top.removeprefix(hierarchy))
-        if runs and all(int(pid) == own or not os.path.exists("/proc/" + pid) for pid in runs):
-            try:
-                os.rmdir(top)
-            except OSError:
-                continue  # it has processes

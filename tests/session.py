@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-import harness
+import hoststate
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -93,7 +93,7 @@ def close_sockets() -> None:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    for child in harness.children(pid):
+    for child in hoststate.children(pid):
         yield child
         yield from descendants(child)
 
@@ -140,7 +140,7 @@ class Supervisor:
         end = time.monotonic() + GRACE
         while True:
             self.reap()
-            if not harness.children(os.getpid()):
+            if not hoststate.children(os.getpid()):
                 return []
             if time.monotonic() > end:
                 break
@@ -179,9 +179,9 @@ class Supervisor:
     def traces(self) -> list[str]:
         """Mounts and cgroups with the name of the run's directory, or that of a session in it, in their path."""
         names = {path.name.partition("-")[0] for path in self.directory.glob("pt*")}
-        found = ["mount %s" % line for line in sorted(harness.mounts(str(self.directory)))]
+        found = ["mount %s" % line for line in sorted(hoststate.mounts(str(self.directory)))]
         for name in sorted(names):
-            found += ["cgroup %s" % path for path in sorted(harness.cgroups(name))]
+            found += ["cgroup %s" % path for path in sorted(hoststate.cgroups(name))]
         return found
 
     def files(self) -> list[str]:
@@ -194,7 +194,7 @@ class Supervisor:
                 path = os.path.join(place, name)
                 if any(word in name for word in names) and path != str(self.directory):
                     found.append("file %s" % path)
-        if not harness.mounts(str(self.directory)):
+        if not hoststate.mounts(str(self.directory)):
             shutil.rmtree(self.directory, ignore_errors=True)
         return found
 
@@ -211,7 +211,7 @@ def clear_dead_runs(place: str) -> None:
             points = [point for line in file if (point := line.split()[4]).startswith(path + "/")]
         for point in reversed(points):
             LIBC.umount2(os.fsencode(point), MNT_DETACH)
-        if not harness.mounts(path):
+        if not hoststate.mounts(path):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -248,11 +248,11 @@ class Orphans:
 
     def __init__(self, supervisor: int) -> None:
         self.supervisor = supervisor
-        self.known = harness.children(supervisor)
+        self.known = hoststate.children(supervisor)
         self.path = pathlib.Path(os.environ[DIRECTORY], "orphans-%d" % os.getpid())
 
     def note(self, test: str) -> None:
-        found = harness.children(self.supervisor) - self.known
+        found = hoststate.children(self.supervisor) - self.known
         if found:
             self.known |= found
             with open(self.path, "a") as file:

@@ -36,6 +36,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT / "tests/kernel/advisories"))
 import harness  # noqa: E402
 from advisory_table import ADVISORIES, numbers_in  # noqa: E402
+from workshop import Workshop  # noqa: E402
 
 PYTEST = ROOT / ".venv/bin/pytest"
 OURS = ROOT / ".venv/bin/pyrunc"
@@ -128,7 +129,7 @@ def fuzz(every: bool, match: str | None) -> Json:
 def look_at_init(path: str) -> Json:
     """The state of a waiting container: the init of a plain bundle, seen from the host."""
     with tempfile.TemporaryDirectory(prefix="sr", dir="/tmp") as name:
-        workshop = harness.Workshop(name)
+        workshop = Workshop(name)
         runtime = harness.Runtime(path, pathlib.Path(name) / "state", "securityreport", "/securityreport")
         bundle = workshop.bundle(args=harness.WAIT_FOR_TERM, cgroup="/securityreport")
         trace, pid_file = pathlib.Path(name) / "trace", pathlib.Path(name) / "pid"

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Mapping, Sequence
 
-    from harness import Bundle, Json, MakeBundle
+    from harness import Bundle, Json
+    from workshop import MakeBundle
 
 # A shell script: 9, 40 and 41 are open on the files of files_with_holes(), the other descriptors from 3 on are closed.
 WITH_HOLES = 'exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<nine 40<forty 41<beyond; exec "$@"'

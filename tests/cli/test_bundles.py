@@ -13,6 +13,7 @@ import time
 import pytest
 
 import harness
+import hoststate
 import make_rootfs
 import pyrunc as api
 
@@ -116,7 +117,7 @@ def test_it_is_valid(rt, make_bundle, name):
 @pytest.mark.kernel
 def test_idmapped(rt, pyrunc, make_bundle):
     bundle = make_bundle.example("idmapped")
-    if not harness.has_id_maps(bundle.path):
+    if not hoststate.has_id_maps(bundle.path):
         pytest.skip("the file system of TMPDIR has no id-mapped mounts")
     container, fd = started(rt, bundle, pyrunc.new_id())
     try:

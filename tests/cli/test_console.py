@@ -14,6 +14,7 @@ import termios
 import pytest
 
 import harness
+import hoststate
 
 pytestmark = pytest.mark.kernel
 
@@ -279,7 +280,7 @@ def test_console_is_never_reached_through_the_image(pyrunc, make_bundle, listene
             (dev / "pts" / str(number)).symlink_to(victim)
     else:
         (dev / "ptmx").write_text("")
-    before = harness.snapshot(tmp_path)
+    before = hoststate.snapshot(tmp_path)
     id = pyrunc.new_id()
     result = pyrunc.call("create", "--bundle", bundle, "--console-socket", listener.path, id)
     if result.code == 0:
@@ -287,4 +288,4 @@ def test_console_is_never_reached_through_the_image(pyrunc, make_bundle, listene
         pyrunc.start(id)
         assert "136," in read_all(fd).replace(" ", "")
         os.close(fd)
-    assert harness.snapshot(tmp_path) == before
+    assert hoststate.snapshot(tmp_path) == before

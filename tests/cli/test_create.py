@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 import harness
+import hoststate
 from cli_tools import WITH_HOLES, files_with_holes
 
 pytestmark = pytest.mark.kernel
@@ -27,7 +28,7 @@ def test_created_container_waits(runtime, waiting, no_leaks):
     assert text == str(state["pid"]).encode(), "decimal and without a newline: containerd parses the plain bytes"
     assert b"sleep" not in open("/proc/%d/cmdline" % state["pid"], "rb").read()
     runtime.ok("delete", id)
-    assert harness.state_of(state["pid"]) in (None, "Z")
+    assert hoststate.state_of(state["pid"]) in (None, "Z")
 
 
 def test_relative_pid_file(runtime, waiting, tmp_path):
@@ -82,11 +83,11 @@ def test_bad_ids(runtime, waiting, command, id, tmp_path):
     deep.mkdir(parents=True, mode=0o700)
     (tmp_path / "a" / "victim").write_text("untouched")
     runtime.root = str(deep)
-    before = harness.snapshot(tmp_path)
+    before = hoststate.snapshot(tmp_path)
     bundle = ["--bundle", waiting] if command in ("create", "run") else []
     result = runtime.call(command, *bundle, id, *(["true"] if command == "exec" else []))
     assert result.code in (1, 255), result
-    assert harness.snapshot(tmp_path) == before
+    assert hoststate.snapshot(tmp_path) == before
 
 
 @pytest.mark.parametrize("id", BAD_IDS)

@@ -15,6 +15,7 @@ import pytest
 
 import harness
 from test_formats import check
+from workshop import MakeBundle
 
 pytestmark = pytest.mark.kernel
 
@@ -91,7 +92,7 @@ def test_metrics_of_all_engines(pyrunc, root, pod):
 
 
 @pytest.fixture
-def same_id(pyrunc: harness.Runtime, pod: str, root: pathlib.Path, make_bundle: harness.MakeBundle) -> Iterator[pathlib.Path]:
+def same_id(pyrunc: harness.Runtime, pod: str, root: pathlib.Path, make_bundle: MakeBundle) -> Iterator[pathlib.Path]:
     """The root of another container with the id of `pod`, with a pod and a cgroup that differ."""
     path = root.with_name(root.name + "-other")
     path.mkdir(mode=0o711)

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 import harness
+import hoststate
 from cli_tools import WITH_HOLES, files_with_holes, mapped
 
 pytestmark = pytest.mark.kernel
@@ -362,7 +363,7 @@ def test_exec_survives_its_runtime(runtime, live, waiting, tmp_path):
     pid = int(harness.appears(tmp_path / "pid"))
     process.kill()
     process.wait()
-    assert harness.state_of(pid) in ("S", "R")
+    assert hoststate.state_of(pid) in ("S", "R")
     os.kill(pid, signal.SIGKILL)
 
 

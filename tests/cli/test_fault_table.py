@@ -12,6 +12,7 @@ import threading
 import pytest
 
 import harness
+import hoststate
 
 pytestmark = pytest.mark.kernel
 
@@ -92,7 +93,7 @@ def test_read_only_disk_after_create(pyrunc, waiting, small, no_leaks):
         clear(pyrunc.call("kill", id, "KILL"), 0)
         init.wait()
     assert "ead-only" in clear(pyrunc.call("delete", "--force", id))
-    assert harness.cgroups(os.path.basename(waiting.config["linux"]["cgroupsPath"])) == set()
+    assert hoststate.cgroups(os.path.basename(waiting.config["linux"]["cgroupsPath"])) == set()
     remount(small, "rw")
     again(pyrunc, waiting, id)
 
@@ -135,7 +136,7 @@ def test_each_number_of_descriptors(pyrunc, make_bundle, no_leaks):
 
 def test_no_more_processes(pyrunc, waiting, token, no_leaks):
     """The caller's cgroup does not allow it to have children."""
-    top = harness.CGROUP / "pids" if (harness.CGROUP / "pids").is_dir() else harness.CGROUP
+    top = hoststate.CGROUP / "pids" if (hoststate.CGROUP / "pids").is_dir() else hoststate.CGROUP
     group = top / (token + "-few")
     group.mkdir()
     try:
@@ -151,7 +152,7 @@ def test_no_more_processes(pyrunc, waiting, token, no_leaks):
         assert code == 1 and len(text.splitlines()) == 1 and "raceback" not in text, text
         assert "temporarily unavailable" in text.lower(), text
     finally:
-        harness.sweep(token + "-few")
+        hoststate.sweep(token + "-few")
     again(pyrunc, waiting, id)
 
 
@@ -191,7 +192,7 @@ def test_a_hook_that_hangs(pyrunc, make_bundle, no_leaks, script):
     bundle = with_hook(make_bundle, "echo %s >/dev/null; %s" % (pyrunc.token, script), timeout=1)
     id = pyrunc.new_id()
     assert "timeout" in clear(pyrunc.call("create", "--bundle", bundle, id))
-    assert not [line for line in harness.processes(pyrunc.token).values() if "sleep" in line]
+    assert not [line for line in hoststate.processes(pyrunc.token).values() if "sleep" in line]
     clear(pyrunc.call("delete", "--force", id), 0)
 
 
@@ -335,7 +336,7 @@ def test_a_frozen_container_is_deleted(pyrunc, waiting, frozen, no_leaks):
 
 def test_a_container_that_another_process_froze(pyrunc, waiting, no_leaks):
     id = pyrunc.started(waiting)
-    folders = harness.cgroups(os.path.basename(waiting.config["linux"]["cgroupsPath"]))
+    folders = hoststate.cgroups(os.path.basename(waiting.config["linux"]["cgroupsPath"]))
     for folder in folders:
         for file, word in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
             path = os.path.join(folder, file)
@@ -349,7 +350,7 @@ def test_a_container_that_another_process_froze(pyrunc, waiting, no_leaks):
 def test_a_process_of_the_host_in_the_cgroup(pyrunc, waiting, no_leaks):
     """delete fails with an error that names the process, or kills it with --force; it never exits with 0 and leaves the cgroup."""
     id = pyrunc.create(waiting)
-    folder = sorted(harness.cgroups(os.path.basename(waiting.config["linux"]["cgroupsPath"])))[0]
+    folder = sorted(hoststate.cgroups(os.path.basename(waiting.config["linux"]["cgroupsPath"])))[0]
     stranger = subprocess.Popen(["/bin/sleep", "1000"])
     try:
         with open(os.path.join(folder, "cgroup.procs"), "w") as file:

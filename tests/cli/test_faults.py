@@ -15,6 +15,7 @@ import time
 import pytest
 
 import harness
+import hoststate
 
 STRACE = shutil.which("strace", path="/usr/bin:/bin")
 # Calls that change something, wait for another process, or pass something on. Reads and queries are left out.
@@ -66,7 +67,7 @@ def points(number, every, middle):
 
 def settled(runtime, needle):
     """Waits for processes that die along with their runtime, so that what is left afterwards is a leftover."""
-    for pid in harness.processes(needle):
+    for pid in hoststate.processes(needle):
         try:
             with harness.Watched(pid) as watched:
                 watched.wait()
@@ -85,10 +86,10 @@ def cleaned(runtime, bundle, id, what):
     needle = bundle.config["linux"]["cgroupsPath"].lstrip("/")
     settled(runtime, needle)
     left = {
-        "cgroups": sorted(harness.cgroups(needle)),
-        "mounts": sorted(harness.mounts(str(bundle.path) + "/")),
-        "processes": harness.processes(needle),
-        "state": sorted(harness.state_dirs(runtime.root)),
+        "cgroups": sorted(hoststate.cgroups(needle)),
+        "mounts": sorted(hoststate.mounts(str(bundle.path) + "/")),
+        "processes": hoststate.processes(needle),
+        "state": sorted(hoststate.state_dirs(runtime.root)),
     }
     assert not any(left.values()), (what, left)
 
@@ -149,7 +150,7 @@ def sweep(runtime, make_bundle, calibration, command, call, injection, every, re
                 err,
             )  # writing the error message may fail as well
             if code == 1 and command == "create":
-                assert id not in harness.state_dirs(runtime.root), what
+                assert id not in hoststate.state_dirs(runtime.root), what
         cleaned(runtime, bundle, id, what)
     id = runtime.create(bundle)  # the bundle can be used for another container
     runtime.ok("delete", "--force", id)
@@ -203,9 +204,9 @@ def test_killed_at_any_time(pyrunc, make_bundle, record_property):
         ended += process.wait(harness.WATCHDOG) == 0
         result = pyrunc.call("delete", "--force", id)
         assert result.code == 0, (number, result)
-        assert harness.state_dirs(pyrunc.root) == set(), number
+        assert hoststate.state_dirs(pyrunc.root) == set(), number
         if number % 100 == 0:
             settled(pyrunc, needle)
-            left = [harness.cgroups(needle), harness.mounts(str(bundle.path) + "/"), harness.processes(needle)]
+            left = [hoststate.cgroups(needle), hoststate.mounts(str(bundle.path) + "/"), hoststate.processes(needle)]
             assert not any(left), (number, left)
     assert 0 < ended < KILLS * 3 // 4, "the times do not cover a whole create: %d of them had already finished" % ended

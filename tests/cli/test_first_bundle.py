@@ -8,6 +8,8 @@ import subprocess
 import pytest
 
 import harness
+import hoststate
+import make_rootfs
 
 pytestmark = pytest.mark.kernel
 
@@ -62,7 +64,7 @@ def follow(pyrunc, tmp_path, no_leaks):
                 )  # fmt: skip
                 seen = out.text().splitlines()
             assert fits(shown, seen), "%s (status %d)\n  the page: %r\n  seen: %r" % (command, done.returncode, shown, seen)
-        assert not harness.state_dirs(pyrunc.root)
+        assert not hoststate.state_dirs(pyrunc.root)
         return len(steps(page))
 
     yield run
@@ -75,7 +77,7 @@ def test_the_page(pyrunc, follow):
 
 
 def test_errors_in_the_readme(pyrunc, follow, tmp_path):
-    harness.make_rootfs.make_bundle("hello", tmp_path / "hello")
+    make_rootfs.make_bundle("hello", tmp_path / "hello")
     pyrunc.ids += ["x"]
     assert follow(README.read_text().replace("/tmp/hello", str(tmp_path / "hello"))) == 8
 
@@ -86,7 +88,7 @@ OTHERS = sorted(page for page in (harness.ROOT / "docs").glob("*.md") if page !=
 @pytest.mark.parametrize("page", OTHERS, ids=[page.stem for page in OTHERS])
 def test_other_pages(pyrunc, follow, tmp_path, page):
     """They use `bundle`, a copy of the example `hello`."""
-    harness.make_rootfs.make_bundle("hello", tmp_path / "work/bundle")
+    make_rootfs.make_bundle("hello", tmp_path / "work/bundle")
     pyrunc.ids += ["metrics"]
     assert follow(page.read_text()) >= 2
 

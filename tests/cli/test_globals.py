@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 import harness
+import hoststate
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
@@ -108,7 +109,7 @@ def test_unwritable_log_is_an_error_before_any_act(runtime, bundle, tmp_path):
     id = runtime.new_id()
     result = runtime.call("create", "--bundle", bundle, id, globals=("--log", tmp_path / "no" / "log"))
     assert result.code == 1
-    assert id not in harness.state_dirs(runtime.root)
+    assert id not in hoststate.state_dirs(runtime.root)
 
 
 def test_log_that_is_a_fifo_does_not_block(pyrunc, tmp_path):
@@ -262,7 +263,7 @@ def test_cgroup_manager_disabled(pyrunc, waiting):
     """podman's `--cgroups=disabled`: no cgroup is created."""
     id = pyrunc.new_id()
     pyrunc.ok("create", "--bundle", waiting, id, globals=("--cgroup-manager", "disabled"))
-    assert harness.cgroups(pyrunc.token) == set() and harness.cgroups(waiting.config["linux"]["cgroupsPath"].lstrip("/")) == set()
+    assert hoststate.cgroups(pyrunc.token) == set() and hoststate.cgroups(waiting.config["linux"]["cgroupsPath"].lstrip("/")) == set()
     pyrunc.ok("delete", "--force", id)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 import harness
+import hoststate
 
 pytestmark = pytest.mark.kernel
 
@@ -154,7 +155,7 @@ def test_root_behind_a_link(runtime, waiting, tmp_path):
     assert runtime.status(id) == "running"
     runtime.ok("delete", "--force", id)
     runtime.root = by_name
-    assert harness.state_dirs(by_name) == set()
+    assert hoststate.state_dirs(by_name) == set()
 
 
 def test_directory_without_a_state(pyrunc, waiting):
@@ -167,7 +168,7 @@ def test_directory_without_a_state(pyrunc, waiting):
     assert pyrunc.ok("list", "--quiet").out == ""
     result = pyrunc.call("delete", id)
     assert result.code == 1 and "container does not exist" in result.err
-    assert id not in harness.state_dirs(pyrunc.root)
+    assert id not in hoststate.state_dirs(pyrunc.root)
 
 
 @pytest.mark.parametrize("reads", [True, False])
@@ -221,7 +222,7 @@ def test_a_hook_of_the_host_mounts_into_the_root(runtime, make_bundle, no_leaks)
     bundle.patch({"/hooks": {"prestart": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}})
     result = runtime.run(bundle)
     assert (result.code, result.out) == (0, "from the hook\n"), result
-    assert os.listdir(place) == [] and not harness.mounts(place)
+    assert os.listdir(place) == [] and not hoststate.mounts(place)
 
 
 def test_exec_document_of_docker(runtime, waiting):

@@ -11,13 +11,14 @@ import pytest
 
 import harness
 import hostile
+import hoststate
 
 
 def refused(runtime, bundle, pointer, *words, command="create", limit=4096):
     """Checks what every refusal has to fulfil. Returns the error message."""
     log = bundle.path / "log"
-    traces = harness.Traces(runtime.token, runtime.root)
-    here = harness.Traces(os.path.basename(bundle.path) + "-", runtime.root)
+    traces = hoststate.Traces(runtime.token, runtime.root)
+    here = hoststate.Traces(os.path.basename(bundle.path) + "-", runtime.root)
     id = runtime.new_id()
     result = runtime.call(command, "--bundle", bundle, *words, id, globals=("--log", log, "--log-format", "json"))
     assert result.code == 1, result
@@ -74,7 +75,7 @@ def test_truncated_documents(pyrunc, make_bundle):
         (bundle.path / "config.json").write_bytes(hostile.GOOD[:end])
         result = pyrunc.call("create", "--bundle", bundle, pyrunc.new_id())
         assert result.code == 1 and len(result.err.splitlines()) == 1 and "Traceback" not in result.err, result
-    assert harness.state_dirs(pyrunc.root) == set()
+    assert hoststate.state_dirs(pyrunc.root) == set()
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "socket", "loop", "device", "missing", "unreadable sparse"])
@@ -122,9 +123,9 @@ def test_proc_and_sys_must_be_directories(pyrunc, make_bundle, place, target, tm
         path.write_text("")
     else:
         path.symlink_to({"/tmp": "/tmp", "dangling": "/no/such", "host": str(tmp_path / "victim")}[target])
-    before = harness.snapshot(tmp_path)
+    before = hoststate.snapshot(tmp_path)
     refused(pyrunc, bundle, "/mounts/%d" % {"proc": 0, "sys": 4}[place])
-    assert harness.snapshot(tmp_path) == before
+    assert hoststate.snapshot(tmp_path) == before
 
 
 def test_rootfs_of_links(pyrunc, make_bundle, tmp_path):
@@ -132,7 +133,7 @@ def test_rootfs_of_links(pyrunc, make_bundle, tmp_path):
     victim = tmp_path / "victim"
     (victim / "dev").mkdir(parents=True)
     (victim / "dev/ptmx").write_text("mine")
-    before = harness.snapshot(tmp_path)
+    before = hoststate.snapshot(tmp_path)
     for links in (["dev"], ["mnt"], ["etc/resolv.conf"], ["tmp"], ["home"]):
         bundle = make_bundle(
             {
@@ -156,7 +157,7 @@ def test_rootfs_of_links(pyrunc, make_bundle, tmp_path):
             path.symlink_to(victim / link if link != "dev" else victim / "dev")
         result = pyrunc.run(bundle)
         assert result.code in (0, 1) and "Traceback" not in result.err, result
-        assert harness.snapshot(tmp_path) == before, links
+        assert hoststate.snapshot(tmp_path) == before, links
 
 
 @pytest.mark.kernel

@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 import harness
+import hoststate
 
 NAMES = (
     "os sys json re posix errno fcntl pyrunc encodings codecs io abc signal socket stat sitecustomize usercustomize typing "
@@ -198,7 +199,7 @@ def test_low_descriptor_limit(pyrunc, waiting):
         assert result.code in (0, 1, 127), result
         assert "internal error" not in result.err
         pyrunc.ok("delete", "--force", id)
-    assert harness.state_dirs(pyrunc.root) == set()
+    assert hoststate.state_dirs(pyrunc.root) == set()
 
 
 def test_removed_working_directory(pyrunc, waiting, tmp_path):

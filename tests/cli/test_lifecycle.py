@@ -10,6 +10,7 @@ import re
 import pytest
 
 import harness
+import hoststate
 
 pytestmark = pytest.mark.kernel
 
@@ -412,7 +413,7 @@ def test_limits_of_the_cgroup(runtime, make_bundle):
     path = bundle.config["linux"]["cgroupsPath"]
     found = {}
     for top in ("memory", "pids", "cpu", "", "unified"):
-        folder = harness.CGROUP / top / path.lstrip("/")
+        folder = hoststate.CGROUP / top / path.lstrip("/")
         for name in ("memory.limit_in_bytes", "memory.max", "pids.max", "cpu.shares", "cpu.cfs_quota_us", "cpu.max"):
             if (folder / name).exists():
                 found[name] = (folder / name).read_text().strip()

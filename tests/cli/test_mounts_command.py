@@ -7,6 +7,7 @@ import pathlib
 import pytest
 
 import harness
+import hoststate
 
 COPIED = 8 << 20
 pytestmark = pytest.mark.kernel
@@ -58,7 +59,7 @@ def test_bind(pyrunc, running, source):
     assert (result.out, result.err) == ("", "")
     assert inside(pyrunc, id, "cat /mnt/deep/er/file; echo back > /mnt/deep/er/new").out == "from the host\n"
     assert (source / "new").read_text() == "back\n"
-    assert harness.mounts("/mnt/deep/er") == set(), "the host sees the mount"
+    assert hoststate.mounts("/mnt/deep/er") == set(), "the host sees the mount"
     (one,) = live(pyrunc, id)
     assert one["destination"] == "/mnt/deep/er" and one["source"] == str(source) and one["present"]
     pyrunc.ok("mounts", "remove", id, "/mnt/deep/er")
@@ -184,15 +185,15 @@ def test_path_that_leads_out(pyrunc, running, source, tmp_path):
     outside = source / "outside"
     outside.mkdir()
     (bundle.rootfs / "out").symlink_to(outside)
-    before = harness.snapshot(outside)
+    before = hoststate.snapshot(outside)
     assert add(pyrunc, id, source=source / "file", destination="/out/placed").code == 0
-    assert harness.snapshot(outside) == before
+    assert hoststate.snapshot(outside) == before
     assert (bundle.rootfs / str(outside)[1:] / "placed").exists()
 
 
 def test_user_namespace(pyrunc, make_bundle, source, no_leaks):
     """A new tmpfs belongs to the container's root user, and so do created directories and id-mapped sources."""
-    if not harness.has_id_maps(source):
+    if not hoststate.has_id_maps(source):
         pytest.skip("the file system of TMPDIR has no id-mapped mounts")
     bundle = make_bundle({"/linux/namespaces": USERNS, "/linux/uidMappings": MAP, "/linux/gidMappings": MAP}, args=SLEEP)
     bundle.rootfs.parent.chmod(0o755)
@@ -300,9 +301,9 @@ def test_host_mount_namespace(pyrunc, make_bundle, source):
     if os.statvfs(bundle.rootfs).f_flag & os.ST_NODEV:
         pytest.skip("the bundles on this machine are on a file system without devices")
     id = pyrunc.started(bundle)
-    before = harness.mounts(str(bundle.path))
+    before = hoststate.mounts(str(bundle.path))
     assert add(pyrunc, id, source=source, destination="/a").code == 1
-    assert harness.mounts(str(bundle.path)) == before
+    assert hoststate.mounts(str(bundle.path)) == before
 
 
 @pytest.mark.parametrize(
@@ -338,7 +339,7 @@ def test_names_that_are_exchanged_at_the_same_time(pyrunc, running, source):
     (outside / "place").mkdir(parents=True)
     (bundle.rootfs / "way/place").mkdir(parents=True)
     (bundle.rootfs / "other").symlink_to(outside)
-    before, table = harness.snapshot(outside), harness.mounts(str(outside))
+    before, table = hoststate.snapshot(outside), hoststate.mounts(str(outside))
     codes = []
     for _ in range(12):
         pid = exchange(bundle.rootfs / "way", bundle.rootfs / "other", 400_000)
@@ -348,7 +349,7 @@ def test_names_that_are_exchanged_at_the_same_time(pyrunc, running, source):
         finally:
             os.kill(pid, 9)
             os.waitpid(pid, 0)
-        assert harness.snapshot(outside) == before and harness.mounts(str(outside)) == table
+        assert hoststate.snapshot(outside) == before and hoststate.mounts(str(outside)) == table
         listed = live(pyrunc, id)
         assert len(listed) <= sum(code == 0 for code in codes)
     assert set(codes) <= {0, 1}

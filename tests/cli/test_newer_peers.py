@@ -13,7 +13,8 @@ from cli_tools import mapped
 pytestmark = pytest.mark.kernel
 
 if TYPE_CHECKING:
-    from harness import Json, MakeBundle, Runtime
+    from harness import Json, Runtime
+    from workshop import MakeBundle
 
 FIRST = 100000
 

@@ -13,7 +13,8 @@ pytestmark = pytest.mark.kernel
 if TYPE_CHECKING:
     import pathlib
 
-    from harness import MakeBundle, Runtime
+    from harness import Runtime
+    from workshop import MakeBundle
 
 AMBIENT = "can't raise ambient capability CAP_KILL: operation not permitted"
 UNKNOWN = "ignoring unknown or unavailable capabilities: [CAP_OF_TOMORROW]"

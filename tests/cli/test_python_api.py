@@ -18,6 +18,7 @@ import threading
 import pytest
 
 import harness
+import hoststate
 import pyrunc as api
 
 PYTHON = str(harness.ROOT / ".venv/bin/python")
@@ -55,7 +56,7 @@ def descriptors():
 
 def keepers_and_zombies():
     """The helper processes of the API, and children that were not waited for."""
-    return [pid for pid in harness.children() if "keeper.py" in cmdline(pid) or harness.state_of(pid) == "Z"]
+    return [pid for pid in hoststate.children() if "keeper.py" in cmdline(pid) or hoststate.state_of(pid) == "Z"]
 
 
 def cmdline(pid):
@@ -123,7 +124,7 @@ def test_the_examples_in_the_documentation_work(pyrunc, monkeypatch, scratch):
     test = doctest.DocTestParser().get_doctest(text, {}, "python.md", "docs/python.md", 0)
     found = runner.run(test)
     assert found.failed == 0 and found.attempted > 12
-    assert harness.state_dirs(scratch / "documented") == set()
+    assert hoststate.state_dirs(scratch / "documented") == set()
 
 
 # ---- bundles

@@ -12,7 +12,9 @@ import pytest
 import harness
 
 if TYPE_CHECKING:
-    from harness import Bundle, MakeBundle, Result, Runtime, Traces
+    from harness import Bundle, Result, Runtime
+    from hoststate import Traces
+    from workshop import MakeBundle
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 

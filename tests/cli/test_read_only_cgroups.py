@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 import harness
+import hoststate
 
 pytestmark = pytest.mark.kernel
 READ_ONLY = 'for m in $(sed -n "s/.* \\(\\/sys\\/fs\\/cgroup[^ ]*\\) .* - cgroup2\\? .*/\\1/p" /proc/self/mountinfo); do mount -o remount,bind,ro $m; done; exec "$@"'
@@ -28,7 +29,7 @@ def test_commands_for_a_running_container(pyrunc, waiting):
     harness.until_processes(pyrunc, id)
     for words in (["pause", id], ["update", "--pids-limit", "5", id], ["exec", id, "/bin/true"]):
         done = read_only(pyrunc.argv(*words))
-        if words[0] == "exec" and (harness.CGROUP / "cgroup.controllers").exists():  # version 2: clone3(2) does not write to the mount
+        if words[0] == "exec" and (hoststate.CGROUP / "cgroup.controllers").exists():  # version 2: clone3(2) does not write to the mount
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
             continue
         assert done.returncode == (255 if words[0] == "exec" else 1) and len(done.stderr.splitlines()) == 1, done

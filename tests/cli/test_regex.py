@@ -6,6 +6,7 @@ import os
 import pytest
 
 import harness
+import hoststate
 
 
 def prefix(pyrunc):
@@ -29,9 +30,9 @@ def test_delete_by_regex(pyrunc, make_bundle):
     pyrunc.stopped(ids[0])
     result = pyrunc.call("delete", "--regex", "x.*-[123]$")
     assert result.code == 1 and result.err.count("\n") == 1 and ids[1] in result.err and "is not stopped" in result.err
-    assert sorted(harness.state_dirs(pyrunc.root)) == ids[1:], "the stopped one was deleted"
+    assert sorted(hoststate.state_dirs(pyrunc.root)) == ids[1:], "the stopped one was deleted"
     pyrunc.ok("delete", "--force", "--regex", "^%s" % prefix(pyrunc))
-    assert harness.state_dirs(pyrunc.root) == set()
+    assert hoststate.state_dirs(pyrunc.root) == set()
 
 
 @pytest.mark.parametrize("command", ["kill", "delete"])

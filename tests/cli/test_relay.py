@@ -15,6 +15,7 @@ import threading
 import pytest
 
 import harness
+import hoststate
 
 MIB = 1 << 20
 KINDS = ("run", "exec")
@@ -272,11 +273,11 @@ def test_the_end_of_input_does_not_end_it(argv_of, kind):
     process = subprocess.Popen(argv_of(kind, "echo ready; read x; echo over"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     with process.stdout as out:
         assert out.readline().strip() == "ready"
-        while harness.state_of(process.pid) != "S":
+        while hoststate.state_of(process.pid) != "S":
             select.select([], [], [], 0.002)
         states = []
         for _ in range(200):
-            states.append(harness.state_of(process.pid))
+            states.append(hoststate.state_of(process.pid))
             select.select([], [], [], 0.002)
         assert states.count("S") > 190, states
         process.kill()
@@ -318,7 +319,7 @@ def test_a_terminal_that_is_hung_up(runtime, argv_of, screen, kind, ending):
     one.master = os.open("/dev/null", os.O_RDWR)
     assert one.process.wait(harness.WATCHDOG) == (9 if ending == "HUP" else 8)
     if kind == "run":
-        assert runtime.ids[-1] not in harness.state_dirs(runtime.root)
+        assert runtime.ids[-1] not in hoststate.state_dirs(runtime.root)
 
 
 JOB = """set -m

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 import harness
+import hoststate
 
 pytestmark = pytest.mark.kernel
 
@@ -69,7 +70,7 @@ def test_few_descriptors(pyrunc, bundle, no_leaks):
         done.append(result.code)
         if result.code:
             assert result.code == 1 and "too many open files" in result.said and result.err.count("\n") == 1, (count, result)
-        assert not harness.state_dirs(pyrunc.root), (count, result)
+        assert not hoststate.state_dirs(pyrunc.root), (count, result)
     assert done[0] == 1 and done[-1] == 0
 
 
@@ -237,4 +238,4 @@ def test_columns_of_the_list(runtime, waiting):
     head, row = runtime.ok("list").out.splitlines()[:2]
     at = head.index("CREATED")
     assert row[:at].endswith("   ") and row[at] == "2"
-    assert id in row and id in harness.state_dirs(runtime.root)
+    assert id in row and id in hoststate.state_dirs(runtime.root)

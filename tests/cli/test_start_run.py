@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 import harness
+import hoststate
 
 pytestmark = pytest.mark.kernel
 
@@ -111,7 +112,7 @@ def test_what_a_failed_start_leaves(runtime, make_bundle, token, no_leaks, name)
     assert result.code == 1 and words in result.err and len(result.err.splitlines()) == 1, result
     state = runtime.call("state", id)
     assert (json.loads(state.out)["status"] if state.code == 0 else None) == left
-    assert bool(harness.cgroups(token)) == (left is not None)
+    assert bool(hoststate.cgroups(token)) == (left is not None)
     assert runtime.call("delete", id).code == (0 if left else 1)
     runtime.ok("delete", "--force", id)
 

@@ -10,6 +10,7 @@ import signal
 import pytest
 
 import harness
+import hoststate
 
 pytestmark = pytest.mark.kernel
 
@@ -77,7 +78,7 @@ def test_zombie_is_stopped(runtime, make_bundle):
         runtime.start(id)
         os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOWAIT)
         os.close(fd)
-        assert harness.state_of(pid) == "Z"
+        assert hoststate.state_of(pid) == "Z"
         assert runtime.status(id) == "stopped"
         os.waitpid(pid, 0)
         runtime.delete(id)
@@ -299,7 +300,7 @@ def test_delete_force_of_the_running(runtime, waiting, no_leaks):
     pid = runtime.state(id)["pid"]
     result = runtime.ok("delete", "--force", id)
     assert (result.out, result.err) == ("", "")
-    assert harness.state_of(pid) in (None, "Z")
+    assert hoststate.state_of(pid) in (None, "Z")
     runtime.ok("delete", "--force", id)
 
 
@@ -353,8 +354,8 @@ def test_delete_force_with_damaged_state(pyrunc, waiting, damage, no_leaks):
         assert listed.code == 0 and "Traceback" not in listed.err, listed
         result = pyrunc.ok("delete", "--force", id)
         assert "Traceback" not in result.err
-        assert harness.state_of(pid) in (None, "Z"), (name, damage)
-        assert id not in harness.state_dirs(pyrunc.root)
+        assert hoststate.state_of(pid) in (None, "Z"), (name, damage)
+        assert id not in hoststate.state_dirs(pyrunc.root)
 
 
 # ---- list and ps

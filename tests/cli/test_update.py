@@ -6,6 +6,7 @@ import os
 import pytest
 
 import harness
+import hoststate
 
 RUNC = "/usr/sbin/runc"
 FILES = {
@@ -33,7 +34,7 @@ def files(runtime, bundle):
     below = bundle.config["linux"]["cgroupsPath"].lstrip("/")
     found = {}
     for key, names in FILES.items():
-        for base in (harness.CGROUP / key, harness.CGROUP):
+        for base in (hoststate.CGROUP / key, hoststate.CGROUP):
             for name in names:
                 if (base / below / name).exists():
                     found[name] = (base / below / name).read_text().strip()

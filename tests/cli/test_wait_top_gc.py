@@ -15,6 +15,7 @@ import time
 import pytest
 
 import harness
+import hoststate
 
 pytestmark = pytest.mark.kernel
 SLEEP = ["/bin/sleep", "1000"]
@@ -217,7 +218,7 @@ def test_gc_of_a_stopped_container(pyrunc, make_bundle, no_leaks):
     line = pyrunc.ok("gc").out.splitlines()[1].split()
     assert line[:2] == [id, "2d"]
     assert "; removed" in pyrunc.ok("gc", "--force").out
-    assert harness.state_dirs(pyrunc.root) == set()
+    assert hoststate.state_dirs(pyrunc.root) == set()
 
 
 def cgroups_of(pyrunc, id):
@@ -302,9 +303,9 @@ def test_gc_leaves_other_programs_files_alone(pyrunc, tmp_path):
     pyrunc.root = str(root)
     for name in os.listdir(root):
         age(pyrunc, name, 10**6)
-    before = harness.snapshot(root)
+    before = hoststate.snapshot(root)
     assert gc(pyrunc, "--force") == {}
-    assert harness.snapshot(root) == before
+    assert hoststate.snapshot(root) == before
 
 
 def test_gc_of_the_cache_of_older_versions(pyrunc):

@@ -13,6 +13,7 @@ import subprocess
 import pytest
 
 import harness
+import hoststate
 
 RUNC = "/usr/sbin/runc"
 LIMITS = {
@@ -169,7 +170,7 @@ def never_leaves_the_kernel(directories):
         if words != b"+":
             os.waitpid(pid, 0)
             pytest.skip("this machine gives no userfaultfd: %s" % words.decode())
-        while harness.state_of(pid) != "S":
+        while hoststate.state_of(pid) != "S":
             select.select([], [], [], 0.002)
         return pid
     try:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 import harness
+import hoststate
 
 pytestmark = pytest.mark.kernel
 
 if TYPE_CHECKING:
-    from harness import MakeBundle, Runtime
+    from harness import Runtime
+    from workshop import MakeBundle
 
 POLICY = "/linux/memoryPolicy"
 NOTIFY = {
@@ -31,14 +33,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(pyrunc: Runtime, make_bundle: MakeBundle, no_leaks: harness.Traces, name: str) -> None:
+def test_refused(pyrunc: Runtime, make_bundle: MakeBundle, no_leaks: hoststate.Traces, name: str) -> None:
     changes, words = REFUSED[name]
     result = pyrunc.run(make_bundle(changes))
     assert result.code == 1 and words in result.err and len(result.err.splitlines()) == 1, result
 
 
-def test_unified_on_version_1(pyrunc: Runtime, make_bundle: MakeBundle, no_leaks: harness.Traces) -> None:
-    if (harness.CGROUP / "cgroup.controllers").exists():
+def test_unified_on_version_1(pyrunc: Runtime, make_bundle: MakeBundle, no_leaks: hoststate.Traces) -> None:
+    if (hoststate.CGROUP / "cgroup.controllers").exists():
         pytest.skip("this host has cgroup version 2")
     result = pyrunc.run(make_bundle({"/linux/resources": {"unified": {"memory.high": "max"}}}))
     assert result.code == 1 and "invalid configuration" in result.err, result

@@ -17,7 +17,8 @@ from rootless_user import IDS, LENT, SUBORDINATE, UID, UserBundles, UserRuntime
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness import MakeBundle, Runtime
+    from harness import Runtime
+    from workshop import MakeBundle
 
 
 @pytest.fixture

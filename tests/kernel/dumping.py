@@ -14,11 +14,13 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import harness
+import hoststate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness import Json, MakeBundle, Option, Result, Runtime
+    from harness import Json, Option, Result, Runtime
+    from workshop import MakeBundle
 
 
 CRIU = shutil.which("criu", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -100,7 +102,7 @@ class Counter:
 
     def cgroups(self, file: str = "") -> list[str]:
         """The directories of its cgroups that contain `file`."""
-        found = harness.cgroups(self.bundle.config["linux"]["cgroupsPath"].strip("/"))
+        found = hoststate.cgroups(self.bundle.config["linux"]["cgroupsPath"].strip("/"))
         return sorted(path for path in found if os.path.exists(os.path.join(path, file)))
 
     def pid(self) -> int:

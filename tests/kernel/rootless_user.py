@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness import Json
+    from workshop import MakeBundle
 
 UID, SUBORDINATE = 4321, 700000
 IDS = ["setpriv", "--reuid=%d" % UID, "--regid=%d" % UID, "--clear-groups", "--"]
@@ -30,7 +31,7 @@ class UserRuntime(harness.Runtime):
 class UserBundles:
     """make(changes, args) -> a bundle that belongs to the user, with the config that `spec --rootless` writes."""
 
-    def __init__(self, make_bundle: harness.MakeBundle, runtime: UserRuntime) -> None:
+    def __init__(self, make_bundle: MakeBundle, runtime: UserRuntime) -> None:
         self.make_bundle = make_bundle
         self.runtime = runtime
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterator
 
-    from harness import MakeBundle, Runtime
+    from harness import Runtime
+    from workshop import MakeBundle
 
 USER = {"/process/user": {"uid": 4321, "gid": 4321}}
 WAIT = harness.WAIT_FOR_TERM

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import harness
+import hoststate
 from rootless_user import IDS, UID, mapped
 
 pytestmark = pytest.mark.kernel
@@ -198,9 +199,9 @@ def test_a_root_of_unmapped_owners(rootless, make):
     for top, folders, files in os.walk(bundle.rootfs):
         for name in (".", *folders, *files):
             os.chown(os.path.join(top, name), 987654, 987654, follow_symlinks=False)
-    before = harness.snapshot(bundle.rootfs)
+    before = hoststate.snapshot(bundle.rootfs)
     assert "/new" in one_line(rootless.run(bundle)).err
-    assert harness.snapshot(bundle.rootfs) == before
+    assert hoststate.snapshot(bundle.rootfs) == before
     (bundle.rootfs / "new/place").mkdir(parents=True)
     assert rootless.run(bundle).code == 0, "the positive control: nothing has to be made"
 

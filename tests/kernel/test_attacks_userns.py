@@ -14,6 +14,7 @@ import harness
 from rootless_user import UID, mapped
 from test_joined_pids import MAPS
 from test_joining import until, until_executed
+from workshop import MakeBundle
 
 pytestmark = pytest.mark.kernel
 
@@ -120,7 +121,7 @@ def test_the_groups_in_a_joined_namespace(pyrunc, make_bundle, foreign):
 # ---- the root
 
 
-def with_accounts(make_bundle: harness.MakeBundle, script: str) -> harness.Bundle:
+def with_accounts(make_bundle: MakeBundle, script: str) -> harness.Bundle:
     """A container of an ordinary user, whose image has another passwd in a directory of that user, where everybody is root."""
     bundle = make_bundle({"/process/user": {"uid": 1000, "gid": 1000}}, args=["/bin/sh", "-c", script])
     (bundle.rootfs / "etc").mkdir(exist_ok=True)

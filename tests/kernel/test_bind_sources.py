@@ -10,7 +10,8 @@ import pytest
 if TYPE_CHECKING:
     import pathlib
 
-    from harness import MakeBundle, Runtime
+    from harness import Runtime
+    from workshop import MakeBundle
 
 
 @pytest.mark.parametrize("links", [False, True])

@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 import harness
+import hoststate
 from dumping import CRIU, Counter, Listener, mounts_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(not CRIU, reason="this machine has no criu")]
@@ -28,7 +29,7 @@ def counter(criu, runtime, make_bundle):
 def gone(made):
     """Whether nothing of the container is left on the host."""
     name = made.bundle.config["linux"]["cgroupsPath"].strip("/")
-    found = {"cgroups": made.cgroups(), "mounts": harness.mounts(str(made.bundle.rootfs)), "processes": harness.processes(name)}
+    found = {"cgroups": made.cgroups(), "mounts": hoststate.mounts(str(made.bundle.rootfs)), "processes": hoststate.processes(name)}
     return not any(found.values()), found
 
 
@@ -320,7 +321,7 @@ def test_mounts_that_come_with_an_rbind(counter, pyrunc, no_leaks):
 def test_an_id_mapped_mount(counter, pyrunc, no_leaks):
     """CRIU does not support them, but the restored mount still has its map."""
     made = counter()
-    if not harness.has_id_maps(made.bundle.path):
+    if not hoststate.has_id_maps(made.bundle.path):
         pytest.skip("the file system of TMPDIR has no id-mapped mounts")
     outside = made.bundle.path / "outside"
     outside.mkdir()

@@ -12,6 +12,7 @@ import sys
 import pytest
 
 import harness
+import hoststate
 from dumping import CRIU, Counter
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(not CRIU, reason="this machine has no criu")]
@@ -35,10 +36,10 @@ def sentence(result):
 
 def refused(made, *options, **kw):
     """A restore that fails leaves nothing behind; returns its error."""
-    traces = harness.Traces(made.runtime.token, made.runtime.root)
+    traces = hoststate.Traces(made.runtime.token, made.runtime.root)
     said = sentence(made.restore(*options, **kw))
     assert not traces.left(), traces.left()
-    assert not harness.mounts(str(made.bundle.path)) and not list((made.bundle.path).glob("**/.criu*"))
+    assert not hoststate.mounts(str(made.bundle.path)) and not list((made.bundle.path).glob("**/.criu*"))
     log = made.work / "restore.log"
     names = set(re.findall("/tmp/.criu.mntns.[A-Za-z0-9]{6}", log.read_text(errors="replace"))) if log.is_file() else ()
     assert not [name for name in names if os.path.exists(name)]
@@ -292,7 +293,7 @@ def killed(counter, pyrunc):
         words = ["checkpoint", "--image-path", made.images, *options, made.id]
         process = subprocess.Popen(made.runtime.argv(*words), stdin=null, stdout=null, stderr=null)
         assert harness.lines_of(reached) == ["here"]
-        script = [int(pid) for pid, text in harness.processes(str(made.bundle.path)).items() if "script.sh" in text]
+        script = [int(pid) for pid, text in hoststate.processes(str(made.bundle.path)).items() if "script.sh" in text]
         process.kill()
         process.wait(harness.WATCHDOG)
         for pid in script:
@@ -374,7 +375,7 @@ def test_a_restore_that_is_killed(counter, pyrunc, number, no_leaks):
     null = subprocess.DEVNULL
     process = subprocess.Popen(made.runtime.argv(*words, made.id), stdin=null, stdout=null, stderr=null)
     assert harness.lines_of(reached) == ["here"]
-    script = [int(pid) for pid, text in harness.processes(str(made.bundle.path)).items() if "script.sh" in text]
+    script = [int(pid) for pid, text in hoststate.processes(str(made.bundle.path)).items() if "script.sh" in text]
     process.send_signal(number)
     process.wait(harness.WATCHDOG)
     for pid in script:  # a child of criu, now orphaned; it is in the container's cgroup, so it may have been killed with the rest

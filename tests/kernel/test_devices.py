@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-import harness
+import hoststate
 import kernel_constants
 from mounting import DEV, OUTER, PROC, bind, tmpfs
 from pyrunc.errors import CallError, StepFailure
@@ -222,7 +222,7 @@ def test_a_node_that_the_host_lacks_in_a_user_namespace(pyrunc, make_bundle):
     result = pyrunc.run(bundle)
     assert result.out.splitlines()[:2] == ["644 7:8 character special file 1:5", "666 0:0 block special file 7:c8"], result
     assert result.out.splitlines()[-1] == "3"
-    assert harness.state_dirs(pyrunc.root) == set()
+    assert hoststate.state_dirs(pyrunc.root) == set()
 
 
 def test_a_node_that_cannot_be_made_outside(pyrunc, make_bundle, no_leaks):

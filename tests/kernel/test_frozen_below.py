@@ -1,6 +1,7 @@
 """A container that has frozen itself in a child of its cgroup, which the runtime does not check."""
 
 import os
+import pathlib
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_a_container_that_froze_itself_can_be_ended(runtime, waiting, way, depth
     id = runtime.started(waiting)
     pid = runtime.state(id)["pid"]
     path = next(line.split(":", 2)[2] for line in open("/proc/%d/cgroup" % pid).read().splitlines() if ":freezer:" in line)
-    top = harness.pathlib.Path("/sys/fs/cgroup/freezer" + path)
+    top = pathlib.Path("/sys/fs/cgroup/freezer" + path)
     folders = [top.joinpath(*["sub"] * level) for level in range(1, depth + 1)]
     try:
         for folder in folders:

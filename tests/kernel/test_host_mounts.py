@@ -15,7 +15,8 @@ import harness
 if TYPE_CHECKING:
     import pathlib
 
-    from harness import Bundle, MakeBundle, Runtime
+    from harness import Bundle, Runtime
+    from workshop import MakeBundle
 
 
 @pytest.fixture

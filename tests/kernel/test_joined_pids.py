@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import pytest
 
 import harness
+import hoststate
 from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, constants, mount
 from tail import capset, returns
@@ -253,7 +254,7 @@ def test_killed_at_any_time(pyrunc, make_bundle, neighbour, no_leaks, rounds):
         end = time.monotonic() + harness.WATCHDOG
         while left := others_in(shared, neighbour):
             assert time.monotonic() < end, (number, left)
-    assert harness.state_dirs(pyrunc.root) - no_leaks.before["state"] == set()
+    assert hoststate.state_dirs(pyrunc.root) - no_leaks.before["state"] == set()
 
 
 # ---- user namespaces

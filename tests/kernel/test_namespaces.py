@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-import harness
+import hoststate
 import kernel_constants
 import staged
 from pyrunc.errors import StepFailure
@@ -295,13 +295,13 @@ def test_a_pid_namespace_whose_init_is_gone(ended):
     paths = [os.open("/proc/%d/ns/%s" % (run.pid, kind), os.O_RDONLY) for kind in ("user", "pid")]
     init.end()
     entry = staged.plan([(kind, "/proc/self/fd/%d" % path) for kind, path in zip(("user", "pid"), paths, strict=True)])
-    children = harness.children()
+    children = hoststate.children()
     with pytest.raises(StepFailure) as caught:
         staged.init(staged.prepared(entry), lambda run: None)
     assert caught.value.errno == errno.ENOMEM and caught.value.words.startswith("cannot make the container's first process")
     for path in paths:
         os.close(path)
-    assert harness.children() == children
+    assert hoststate.children() == children
 
 
 def test_a_path_that_changed_after_the_plan(held):

@@ -9,7 +9,7 @@ from struct import pack
 
 import pytest
 
-import harness
+import hoststate
 from pyrunc.linux import _syscalls, constants
 from tail import NEWPID, Record, Tail, drain, ready
 
@@ -266,10 +266,10 @@ def test_a_wait_that_is_given_up_leaves_no_process():
     reader, writer = os.pipe()
     sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     made = []
-    others = harness.children()  # of the whole test run
+    others = hoststate.children()  # of the whole test run
 
     def check():
-        made.extend(harness.children() - others)
+        made.extend(hoststate.children() - others)
         raise KeyboardInterrupt
 
     before = os.listdir("/proc/self/fd")

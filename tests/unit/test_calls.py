@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-import harness
+import hoststate
 from pyrunc.errors import CallError
 from pyrunc.linux import _syscalls, constants, paths
 
@@ -19,7 +19,7 @@ FILE = posix.O_RDONLY | posix.O_CLOEXEC
 def folder(tmp_path):
     """(fd of an empty directory, its path)"""
     fd = os.open(tmp_path, PLACE)
-    before = len(harness.descriptors())
+    before = len(hoststate.descriptors())
     yield fd, tmp_path
     assert len(os.listdir("/proc/self/fd")) == before, "what was not to be kept is closed"
     os.close(fd)
@@ -111,7 +111,7 @@ def test_names_are_what_they_are_elsewhere(folder, name):
     ],
 )
 def test_what_is_no_list_of_operations(operations, kind):
-    before = harness.descriptors()
+    before = hoststate.descriptors()
     with pytest.raises(kind):
         _syscalls.calls(operations, -1)
     assert sorted(os.listdir("/proc/self/fd")) == before

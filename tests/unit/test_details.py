@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-import harness
+import hoststate
 from fakes import hand
 from pyrunc.cgroup import attach, devices_rules, freeze, tree, v2
 from pyrunc.cgroup import fs as cgroup_fs
@@ -134,11 +134,11 @@ def test_a_limit_of_a_domain_controller_needs_a_domain(level):
 def test_a_user_namespace_for_mappings_leaves_nothing_open():
     from pyrunc.parts.mounts import host
 
-    before, children = set(harness.descriptors()), harness.children()
+    before, children = set(hoststate.descriptors()), hoststate.children()
     fd = host.namespace_with({"uid": [[0, 100000, 65536]], "gid": [[0, 100000, 65536]]})
     try:
         assert len(set(os.listdir("/proc/self/fd")) - before) == 1
-        assert harness.children() - children == set()
+        assert hoststate.children() - children == set()
     finally:
         os.close(fd)
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import harness
+import hoststate
 from pyrunc import errors, helper_process, install_paths
 from pyrunc.helper import main as helper_main
 
@@ -56,7 +57,7 @@ def run(payload):
 
 def test_no_descriptor_is_left_where_the_package_is_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(install_paths, "home", lambda: str(tmp_path / "nowhere"))
-    before = harness.descriptors()
+    before = hoststate.descriptors()
     for _ in range(3):
         with pytest.raises(errors.Unsupported):
             helper_process.call("probe", {"act": "echo"})
@@ -136,18 +137,18 @@ def test_missing_library_says_what_to_install(monkeypatch):
 
 def test_missing_interpreter(monkeypatch):
     monkeypatch.setattr(install_paths, "interpreter", lambda: "/nowhere/python3")
-    before = harness.descriptors()
+    before = hoststate.descriptors()
     with pytest.raises(errors.Unsupported, match="cannot start /nowhere/python3: no such file"):
         helper_process.call("schema", CONFIG)
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_time_limit_ends_it():
-    before = harness.descriptors()
-    children = harness.children()
+    before = hoststate.descriptors()
+    children = hoststate.children()
     with pytest.raises(errors.Bug, match="did not answer within 300 ms"):
         helper_process.call("probe", {"act": "hang"}, timeout_ms=300)
-    assert harness.children() == children, "reaped"
+    assert hoststate.children() == children, "reaped"
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-import harness
+import hoststate
 from pyrunc import errors
 from pyrunc.oci import load
 
@@ -103,7 +103,7 @@ def test_unreadable(tmp_path):
 
 
 def test_no_descriptor_is_left_and_none_is_inherited(tmp_path):
-    before = harness.descriptors()
+    before = hoststate.descriptors()
     os.mkfifo(tmp_path / "config.json")
     for _ in range(3):
         refusal(tmp_path)

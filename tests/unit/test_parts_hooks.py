@@ -8,6 +8,7 @@ import time
 import pytest
 
 import harness
+import hoststate
 from fakes.hand import Ctx, Run
 from pyrunc.errors import HookFailure, Refusal
 from pyrunc.linux import spawn
@@ -367,20 +368,20 @@ def test_ignored_sigchld_does_not_lose_the_status():
 
 
 def test_nothing_is_left_open():
-    before = harness.descriptors()
-    children = harness.children()
+    before = hoststate.descriptors()
+    children = hoststate.children()
     spawn.run("/bin/true", ["true"], [])
     with pytest.raises(FileNotFoundError):
         spawn.run("/no/such", ["x"], [])
     assert sorted(os.listdir("/proc/self/fd")) == before
-    assert harness.children() == children
+    assert hoststate.children() == children
 
 
 def test_no_descriptors_left(run):
     import resource
 
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    before = harness.descriptors()
+    before = hoststate.descriptors()
     free = [number for number in range(len(before) + 6) if not os.path.exists("/proc/self/fd/%d" % number)]  # there may be gaps
     resource.setrlimit(resource.RLIMIT_NOFILE, (free[5] + 1, limits[1]))
     try:

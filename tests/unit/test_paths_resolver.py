@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-import harness
+import hoststate
 from pyrunc.linux import fs, paths
 
 
@@ -24,7 +24,7 @@ def root(tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_descriptor_is_left():
-    before = len(harness.descriptors())
+    before = len(hoststate.descriptors())
     yield
     assert len(os.listdir("/proc/self/fd")) <= before + 1  # the fixture `root` closes its descriptor later
 

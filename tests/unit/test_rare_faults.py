@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-import harness
+import hoststate
 from fakes.hand import failing
 from pyrunc import fileio
 from pyrunc.cgroup import fs, kill, limits_update, oom, systemd, unit_properties, v2
@@ -51,7 +51,7 @@ def test_notification_of_killed_processes_on_version_2(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("number", "answer"), [(errno.ESRCH, None), (errno.EIO, "EIO")])
 def test_a_process_that_ends_while_it_is_examined(monkeypatch, number, answer):
-    before = harness.descriptors()
+    before = hoststate.descriptors()
     with monkeypatch.context() as patch:
         patch.setattr(pidfd.posix, "read", failing(number))
         assert outcome(pidfd._stat, os.getpid()) == answer
@@ -94,7 +94,7 @@ def test_drivers_of_devices(monkeypatch):
 def test_detection_of_a_resctrl_file_system(tmp_path, monkeypatch, magic, is_one):
     """The magic number is the first value that statfs(2) returns."""
     monkeypatch.setattr(rdt.resctrl._syscalls, "fstatfs", lambda _fd: (magic, 0))
-    before = harness.descriptors()
+    before = hoststate.descriptors()
     if is_one:
         os.close(rdt.resctrl.open_dir(str(tmp_path)))
     else:
@@ -181,7 +181,7 @@ def test_user_namespaces_above_another_one():
     assert child.stdout and child.stdout.readline() == "made\n"
     fd = os.open("/proc/%d/ns/user" % child.pid, os.O_RDONLY)
     own, its = posix.stat("/proc/self/ns/user").st_ino, posix.fstat(fd).st_ino
-    before = harness.descriptors()
+    before = hoststate.descriptors()
     found = ns.ancestor(fd, own)
     assert posix.fstat(found).st_ino == own != its
     os.close(found)

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import harness
+import hoststate
 from session import RT_SIGACTION
 
 pytestmark = pytest.mark.slow
@@ -46,7 +47,7 @@ def test_a_process_is_found_however_it_escaped(run):
     result = run("import subprocess\ndef test_one():\n    subprocess.run(['env', '-i', 'setsid', '--fork', 'sleep', '%s'])\n" % seconds)
     assert result.code == 1 and "1 passed" in result.out, result
     assert "sleep %s (first seen after " % seconds in result.out and "::test_one)" in result.out, result
-    assert not [words for words in harness.processes(seconds).values() if "sleep" in words]
+    assert not [words for words in hoststate.processes(seconds).values() if "sleep" in words]
 
 
 def test_a_file_is_found(run):
@@ -95,7 +96,7 @@ def test_cgroups_of_another_run_stay(tmp_path):
             (tmp_path / (name % pid)).mkdir(parents=True, exist_ok=True)
     (tmp_path / "oc1").mkdir()
     (tmp_path / "process").mkdir()
-    harness.remove_empty(str(tmp_path), os.getpid())
+    hoststate.remove_empty(str(tmp_path), os.getpid())
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
     assert left == {name % os.getppid() for name in names} | {"oc1", "process"}
 

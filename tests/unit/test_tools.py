@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import harness
+import hoststate
 
 sys.path.insert(0, str(harness.ROOT))
 from conformance.bench import __main__ as bench_main
@@ -395,7 +396,7 @@ def test_a_terminated_run_reports_nothing(stepper, tmp_path):
         assert process.poll() is None
     process.terminate()
     assert process.wait(harness.WATCHDOG) == 125
-    assert harness.state_of(child) is None and not (tmp_path / "report").exists()
+    assert hoststate.state_of(child) is None and not (tmp_path / "report").exists()
 
 
 def test_report_as_text():
@@ -443,7 +444,7 @@ def test_a_terminated_bench_leaves_nothing(tmp_path):
     process.terminate()
     process.terminate()
     assert "bench: terminated" in process.communicate(timeout=harness.WATCHDOG)[1] and process.returncode == 1
-    assert list(place.iterdir()) == [] and harness.processes(str(tmp_path)) == {}
+    assert list(place.iterdir()) == [] and hoststate.processes(str(tmp_path)) == {}
 
 
 # ---- the checkout

@@ -27,7 +27,7 @@ import pytest
 import tree
 from mutations import C_FILES, ORDER, Mutation
 
-import harness
+import hoststate
 
 STARTING = 120  # seconds more for a new pytest process, which has to collect the tests, perhaps on a busy machine
 SECONDS = 30  # time limit in addition to three times what the tests took alone: a hanging test has noticed
@@ -294,7 +294,7 @@ def clean(run: int) -> None:
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if word in line]
     for point in reversed(points):
         subprocess.run(["umount", "--lazy", point], check=False, stderr=subprocess.DEVNULL)
-    harness.sweep(word)
+    hoststate.sweep(word)
     for path in Path("/tmp").glob(word + "*"):
         shutil.rmtree(path, ignore_errors=True)
 

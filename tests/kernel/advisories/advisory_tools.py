@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness import Bundle, Json, MakeBundle, Option, Result, Runtime
+    from harness import Bundle, Json, Option, Result, Runtime
+    from workshop import MakeBundle
 
 
 SECRET = "the host's secret"

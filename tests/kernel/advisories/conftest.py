@@ -24,13 +24,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import harness
+import hoststate
 from advisory_tools import SECRET, Harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from harness import Bundle, Json, MakeBundle, Runtime
+    from harness import Bundle, Json, Runtime
     from test_console import Listener
+    from workshop import MakeBundle
 
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -60,7 +62,7 @@ class Host:
         self.freeze()
 
     def freeze(self) -> None:
-        self.before = harness.snapshot(self.directory)
+        self.before = hoststate.snapshot(self.directory)
 
     def __truediv__(self, name: str) -> pathlib.Path:
         return self.directory / name
@@ -97,11 +99,11 @@ def host(runtime: Runtime, scratch: pathlib.Path, token: str) -> Iterator[Host]:
     directory = tempfile.mkdtemp(prefix="O", dir=scratch)
     os.chmod(directory, 0o755)
     made = Host(pathlib.Path(directory))
-    traces = harness.Traces(token, runtime.root)
+    traces = hoststate.Traces(token, runtime.root)
     yield made
     runtime.clean()
     left = traces.left()
-    now = harness.snapshot(directory)
+    now = hoststate.snapshot(directory)
     changed = {path for path in {**made.before, **now} if made.before.get(path) != now.get(path)}
     for pid in left.get("processes", ()):
         try:
@@ -110,7 +112,7 @@ def host(runtime: Runtime, scratch: pathlib.Path, token: str) -> Iterator[Host]:
             pass
     if not runtime.is_pyrunc:  # the tests of faults cover hanging runtimes
         left = {kind: left[kind] for kind in left if kind == "mounts"}
-    harness.sweep(token)
+    hoststate.sweep(token)
     assert not changed, "changed on the host: %s" % sorted(changed)
     assert not left, "left on the host: %s" % left
 

@@ -1,10 +1,12 @@
 """Cgroups: devices are denied unless allowed, limits hold, no control file can be written from inside."""
 
 import os
+import pathlib
 
 import pytest
 
 import harness
+import hoststate
 from advisory_tools import mount, ordinary_user
 
 pytestmark = pytest.mark.kernel
@@ -16,7 +18,7 @@ def closed():
     """Devices of this machine that no runtime allows by default: kernel messages, memory, disks. As arguments of mknod(1)."""
     found = ["c 1 11", "c 1 1"]
     for name in sorted(os.listdir("/sys/class/block")):
-        found.append("b " + harness.pathlib.Path("/sys/class/block", name, "dev").read_text().strip().replace(":", " "))
+        found.append("b " + pathlib.Path("/sys/class/block", name, "dev").read_text().strip().replace(":", " "))
     return " ".join("'%s'" % words for words in found[:5])
 
 
@@ -41,10 +43,10 @@ def test_ghsa_g54h_m393_cpwq_the_list_does_not_allow_all(runtime, make_bundle):
         pytest.skip("this machine has no cgroup version 1 with devices")
     bundle = make_bundle(args=harness.WAIT_FOR_TERM)
     runtime.started(bundle)
-    found = [path for path in harness.cgroups(os.path.basename(bundle.config["linux"]["cgroupsPath"])) if "/devices/" in path]
+    found = [path for path in hoststate.cgroups(os.path.basename(bundle.config["linux"]["cgroupsPath"])) if "/devices/" in path]
     assert found
     for path in found:
-        assert "a *:* rwm" not in harness.pathlib.Path(path, "devices.list").read_text()
+        assert "a *:* rwm" not in pathlib.Path(path, "devices.list").read_text()
 
 
 SYS = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}
@@ -116,7 +118,7 @@ def test_cve_2025_47291_the_container_is_in_its_cgroup(runtime, make_bundle):
     wanted = bundle.config["linux"]["cgroupsPath"]
     id = runtime.create(bundle)
     for turn in ("created", "running"):
-        lines = harness.pathlib.Path("/proc/%d/cgroup" % runtime.state(id)["pid"]).read_text().splitlines()
+        lines = pathlib.Path("/proc/%d/cgroup" % runtime.state(id)["pid"]).read_text().splitlines()
         for line in lines:
             _, controllers, path = line.split(":", 2)
             if set(controllers.split(",")) & {"pids", "memory", "cpu", "devices", "freezer", "cpuset", "blkio"} or len(lines) == 1:
@@ -125,9 +127,9 @@ def test_cve_2025_47291_the_container_is_in_its_cgroup(runtime, make_bundle):
             runtime.start(id)
     name = os.path.basename(wanted)
     values = {}
-    for folder in harness.cgroups(name):
+    for folder in hoststate.cgroups(name):
         for file in ("pids.max", "memory.limit_in_bytes", "memory.max", "cpu.shares"):
-            path = harness.pathlib.Path(folder, file)  # type: ignore[assignment]
+            path = pathlib.Path(folder, file)  # type: ignore[assignment]
             if path.exists():  # type: ignore[attr-defined]
                 values[file] = path.read_text().strip()  # type: ignore[attr-defined]
     assert values.get("pids.max") == "77" and str(64 << 20) in values.values(), values

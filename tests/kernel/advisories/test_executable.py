@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pathlib
 import stat
 import subprocess
 
@@ -22,7 +23,7 @@ def host_files(runtime):
     for path in list(paths):
         listed = subprocess.run(["ldd", path], capture_output=True, text=True).stdout
         paths |= {os.path.realpath(word) for word in listed.split() if word.startswith("/") and os.path.exists(word)}
-    return {path: hashlib.sha256(harness.pathlib.Path(path).read_bytes()).hexdigest() for path in sorted(paths)}
+    return {path: hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest() for path in sorted(paths)}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 import harness
+import hoststate
 from advisory_tools import ordinary_user
 
 pytestmark = pytest.mark.kernel
@@ -297,7 +298,7 @@ def abstract():
 
 
 def test_cve_2020_15257_no_abstract_socket(runtime, waiting):
-    with harness.alone_on_the_host("criu"):  # criu binds abstract sockets
+    with hoststate.alone_on_the_host("criu"):  # criu binds abstract sockets
         before = abstract()
         live = runtime.create(waiting)
         assert abstract() <= before

@@ -5,6 +5,7 @@ import os
 import pytest
 
 import harness
+import hoststate
 from advisory_tools import SECRET, bind, mount, replace
 
 pytestmark = pytest.mark.kernel
@@ -104,12 +105,12 @@ def test_ghsa_3q8j_pf29_vwv8_a_race_for_what_is_covered(runtime, make_bundle, ho
     put(bundle)
     (bundle.rootfs / "a/link").symlink_to(host.directory)
     swap(bundle.rootfs / "a/covered", bundle.rootfs / "a/link")
-    roots = harness.mounts(str(host))
+    roots = hoststate.mounts(str(host))
     for _ in range(ROUNDS):
         result = runtime.run(bundle)
         assert SECRET not in result.out
-        assert harness.mounts(str(host)) == roots, "covered on the host"
-        assert harness.snapshot(host.directory) == host.before
+        assert hoststate.mounts(str(host)) == roots, "covered on the host"
+        assert hoststate.snapshot(host.directory) == host.before
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -119,11 +120,11 @@ def test_cve_2021_30465_a_race_for_the_destination(runtime, make_bundle, host, h
     (bundle.rootfs / "a/b").mkdir(parents=True)
     (bundle.rootfs / "a/link").symlink_to(host.directory)
     swap(bundle.rootfs / "a/b", bundle.rootfs / "a/link")
-    roots = harness.mounts(str(host))
+    roots = hoststate.mounts(str(host))
     for _ in range(ROUNDS):
         runtime.run(bundle)
-        assert harness.mounts(str(host)) == roots, "mounted on the host"
-        assert harness.snapshot(host.directory) == host.before
+        assert hoststate.mounts(str(host)) == roots, "mounted on the host"
+        assert hoststate.snapshot(host.directory) == host.before
 
 
 @pytest.mark.parametrize("form", ["bind", "tmpfs"])
@@ -135,7 +136,7 @@ def test_cve_2024_45310_a_race_makes_nothing_outside(runtime, make_bundle, host,
     swap(bundle.rootfs / "a/b", bundle.rootfs / "a/link")
     for _ in range(ROUNDS):
         runtime.run(bundle)
-        assert harness.snapshot(host.directory) == host.before
+        assert hoststate.snapshot(host.directory) == host.before
 
 
 @pytest.mark.parametrize("name", NAMES.split())

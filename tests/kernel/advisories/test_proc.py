@@ -1,6 +1,7 @@
 """Writes under /proc, sysctls, and values that could be misinterpreted."""
 
 import os
+import pathlib
 
 import pytest
 
@@ -81,12 +82,12 @@ def test_cve_2025_52881_a_race_for_the_tree_that_is_written_to(runtime, make_bun
 @pytest.mark.parametrize("separator", ["+", "\n", "=", " "])
 def test_cve_2022_0811_a_value_is_one_value(runtime, make_bundle, scratch, harmless, separator):
     names = ("kernel/shm_rmid_forced", "kernel/core_pattern", "kernel/msgmax")
-    host = [harness.pathlib.Path("/proc/sys", name).read_text() for name in names]
+    host = [pathlib.Path("/proc/sys", name).read_text() for name in names]
     value = "1%skernel.msgmax=77" % separator
     bundle = make_bundle({"/linux/sysctl": {"kernel.shm_rmid_forced": value}}, args=["/bin/cat", "/proc/sys/kernel/msgmax"])
     assert harmless(bundle, {"/linux/sysctl": {"kernel.msgmax": "77"}}).out == "77\nworks\n"
     result = runtime.run(bundle)
-    assert [harness.pathlib.Path("/proc/sys", name).read_text() for name in names] == host
+    assert [pathlib.Path("/proc/sys", name).read_text() for name in names] == host
     assert result.out.strip() != "77", result
 
 
@@ -94,7 +95,7 @@ def test_cve_2022_0811_a_value_is_one_value(runtime, make_bundle, scratch, harml
     "key", ["kernel.core_pattern", "kernel/../kernel/core_pattern", "net/../kernel/core_pattern", "kernel.shm_rmid_forced/../core_pattern"]
 )
 def test_cve_2022_0811_settings_of_the_host_are_not_reached(runtime, make_bundle, harmless, key):
-    path = harness.pathlib.Path("/proc/sys/kernel/core_pattern")
+    path = pathlib.Path("/proc/sys/kernel/core_pattern")
     before = path.read_text()
     bundle = make_bundle({"/linux/sysctl": {key: before.strip()}})
     harmless(bundle, {"/linux/sysctl": {"kernel.shm_rmid_forced": "1"}})
@@ -112,10 +113,10 @@ def test_cve_2022_4318_home_is_no_line_of_passwd(runtime, make_bundle, harmless,
     )
     assert harmless(bundle, {"/process/env/1": "HOME=/"}).out == "4242\nworks\n"
     before = {name: (bundle.rootfs / "etc" / name).read_bytes() for name in ("passwd", "group")}
-    host = harness.pathlib.Path("/etc/passwd").read_bytes()
+    host = pathlib.Path("/etc/passwd").read_bytes()
     result = runtime.run(bundle)
     assert {name: (bundle.rootfs / "etc" / name).read_bytes() for name in before} == before
-    assert harness.pathlib.Path("/etc/passwd").read_bytes() == host
+    assert pathlib.Path("/etc/passwd").read_bytes() == host
     assert result.code != 0 or result.out == "4242\n"
 
 
@@ -138,5 +139,5 @@ def test_cve_2026_94603_the_environment_is_that_of_the_config(runtime, make_bund
 
 def test_cve_2026_94603_the_environment_of_a_created_init(runtime, waiting):
     id = runtime.create(waiting, env={**runtime.env, "HOSTSECRET": "of-the-host"})
-    assert b"of-the-host" not in harness.pathlib.Path("/proc/%d/environ" % runtime.state(id)["pid"]).read_bytes()
+    assert b"of-the-host" not in pathlib.Path("/proc/%d/environ" % runtime.state(id)["pid"]).read_bytes()
     assert os.path.exists("/proc/%d" % runtime.state(id)["pid"])

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import pathlib
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from harness import Bundle, Json, MakeBundle, Result, Runtime, Traces, Workshop
+    from harness import Bundle, Json, Result, Runtime
+    from hoststate import Traces
+    from workshop import MakeBundle, Workshop
 
 
 class Driver:

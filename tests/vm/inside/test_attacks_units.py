@@ -10,6 +10,7 @@ import pytest
 import buses
 import guest
 import harness
+import hoststate
 from guest import CGROUP, read, shown, systemctl
 
 SYSTEMD = ("--systemd-cgroup",)
@@ -84,7 +85,7 @@ def test_a_name_that_was_taken_after_the_end(runtime, make_bundle, token, no_lea
         for words in (["kill", "--all", id, "KILL"], ["kill", id, "KILL"], ["delete", id], ["delete", "--force", id]):
             result = runtime.call(*words)
             assert "Traceback" not in result.err, result
-        assert id not in harness.state_dirs(runtime.root)
+        assert id not in hoststate.state_dirs(runtime.root)
     id = runtime.create(bundle, globals=SYSTEMD)  # the positive control: its own unit is stopped
     assert shown(unit, "ActiveState") == {"ActiveState": "active"}
     runtime.delete(id, "--force")
@@ -105,7 +106,7 @@ def test_a_cgroup_that_was_made_again(runtime, make_bundle, token, no_leaks):
         (group / "cgroup.procs").write_text(str(other.pid))
         for words in (["kill", "--all", id, "KILL"], ["delete", id]):
             runtime.call(*words)
-        assert other.poll() is None and id not in harness.state_dirs(runtime.root)
+        assert other.poll() is None and id not in hoststate.state_dirs(runtime.root)
     finally:
         other.kill()
         other.wait()
@@ -147,7 +148,7 @@ def test_creates_race_for_one_unit(runtime, make_bundle, token, no_leaks):
         won += 1
         pid = runtime.state(made[0])["pid"]
         assert runtime.status(made[0]) == "created" and guest.cgroup_of(pid).name == unit
-        assert harness.state_dirs(runtime.root) == set(made)
+        assert hoststate.state_dirs(runtime.root) == set(made)
         runtime.delete(made[0], "--force")
         assert shown(unit, "LoadState") == {"LoadState": "not-found"}
     assert won == 8
@@ -187,7 +188,7 @@ def test_commands_race_for_one_id(runtime, make_bundle, token, no_leaks, driver_
         assert "Traceback" not in result.err and "internal error" not in result.err and len(result.err.splitlines()) <= 1, result
     assert succeeded["create"] and succeeded["delete"], succeeded
     assert runtime.call("delete", "--force", id).code == 0
-    assert harness.state_dirs(runtime.root) == set() and not list(CGROUP.rglob("*%s*" % token.split("-")[0]))
+    assert hoststate.state_dirs(runtime.root) == set() and not list(CGROUP.rglob("*%s*" % token.split("-")[0]))
     if driver_words:
         assert shown("vm-%s.scope" % token, "LoadState") == {"LoadState": "not-found"}
     runtime.create(bundle, id, globals=driver_words)  # the id and the name can be used again
@@ -226,7 +227,7 @@ def test_a_bus_that_fails_in_the_middle_of_create(runtime, make_bundle, token, n
             clean_failure(result)
         runtime.ok("delete", "--force", id)
         guest.until(lambda: shown(unit, "LoadState") == {"LoadState": "not-found"}, "the end of the unit")
-        assert not list((CGROUP / "system.slice").glob(unit)) and harness.state_dirs(runtime.root) == set()
+        assert not list((CGROUP / "system.slice").glob(unit)) and hoststate.state_dirs(runtime.root) == set()
         if not cut:
             assert result.code == 0, "an unbroken proxy is not noticed"
             break
@@ -262,7 +263,7 @@ def test_a_bus_that_fails_in_the_middle_of_update_and_delete(runtime, make_bundl
             clean_failure(result)
             runtime.ok("delete", "--force", id)
         guest.until(lambda: shown(unit, "LoadState") == {"LoadState": "not-found"}, "the end of the unit")
-        assert harness.state_dirs(runtime.root) == set()
+        assert hoststate.state_dirs(runtime.root) == set()
         if not cut:
             break
     assert not cut and result.code == 0

@@ -7,6 +7,7 @@ import pytest
 import buses
 import guest
 import harness
+import hoststate
 from guest import shown
 from users import mapped
 
@@ -38,6 +39,6 @@ def test_a_bus_that_fails_in_the_middle_of_create(rootless, make_rootless, token
                 break
         rootless.call("delete", "--force", id)
         guest.until(lambda: shown(unit, "LoadState", user=["--user"]) == {"LoadState": "not-found"}, "the end of the unit")
-        assert harness.state_dirs(rootless.root) == set()
+        assert hoststate.state_dirs(rootless.root) == set()
     assert not cut and failed > 3
     assert shown(unit, "LoadState", user=["--user"]) == {"LoadState": "not-found"}

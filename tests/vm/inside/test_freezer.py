@@ -6,6 +6,7 @@ import pytest
 
 import guest
 import harness
+import hoststate
 from guest import numbers, read
 
 FORKS = ["/bin/sh", "-c", "f() { while :; do sh -c 'sleep 0.01; :' & sh -c : ; done; }; f & f & f"]
@@ -120,7 +121,7 @@ def test_orphans_in_a_shared_pid_namespace(runtime, started):
     """Init is gone, but the processes that it started are not: delete kills them too."""
     kinds = [{"type": t} for t in ("network", "ipc", "uts", "mount")]
     id, pid, group = started({"/linux/namespaces": kinds}, ["/bin/sh", "-c", "sleep 1000 & sleep 1000 & exit 0"])
-    guest.until(lambda: not pathlib.Path("/proc/%d" % pid).exists() or harness.state_of(pid) == "Z", "init's end")
+    guest.until(lambda: not pathlib.Path("/proc/%d" % pid).exists() or hoststate.state_of(pid) == "Z", "init's end")
     assert runtime.status(id) == "stopped" and not is_over(group)
     runtime.delete(id)
     assert not group.exists()

@@ -8,6 +8,7 @@ import pytest
 
 import guest
 import harness
+import hoststate
 from guest import read
 
 MIB = 1 << 20
@@ -243,11 +244,11 @@ def test_events_sleeps_until_something_happens(runtime, make_bundle, token):
     id = runtime.started(bundle)
     process = subprocess.Popen(runtime.argv("events", "--interval", "100h", id), stdout=subprocess.PIPE)
     with process:
-        while harness.state_of(process.pid) != "S":
+        while hoststate.state_of(process.pid) != "S":
             select.select([], [], [], 0.002)
         states = []
         for _ in range(200):
-            states.append(harness.state_of(process.pid))
+            states.append(hoststate.state_of(process.pid))
             select.select([], [], [], 0.002)
         runtime.delete(id, "--force")
     assert states.count("S") > 190, states

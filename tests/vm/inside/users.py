@@ -11,7 +11,8 @@ import harness
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness import Bundle, Json, Runtime, Workshop
+    from harness import Bundle, Json, Runtime
+    from workshop import Workshop
 
 
 SUBORDINATE = 100000  # in /etc/subuid and /etc/subgid
