@@ -1,7 +1,8 @@
 """Tools for the tests: the runtime under test, the config of a bundle, and waits. workshop.py makes bundles, hoststate.py looks for leftovers.
 
 Invariant: it only depends on command lines and effects, not on pyrunc's internals, so that the same test runs with runc and crun. Everything
-that a session creates has the token of the session in its path, id or cgroup, so that other containers on the machine do not interfere. Nothing sleeps here: all waits are for a pidfd, a fifo or the end of a process.
+that a session creates has the token of the session in its path, id or cgroup, so that other containers on the machine do not interfere.
+Nothing sleeps here: all waits are for a pidfd, a fifo or the end of a process.
 """
 
 from __future__ import annotations
