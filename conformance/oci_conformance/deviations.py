@@ -1,6 +1,6 @@
 """Deviations of well-known runtimes that have been examined: what the specification says, and what the runtime does.
 
-Rule: it is a list. A case that all of them fail is here with the reason why they do.
+Rule: it is a list. A case that all of them fail is here with the reason why they do. It is longer than other files because it is a table.
 """
 
 # the versions that have been examined, with patterns of fnmatch; one of another version has all its failures reported
