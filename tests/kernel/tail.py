@@ -1,4 +1,4 @@
-"""Helpers shared by test_finish and test_spawn: a child that runs operations of the extension, its reports and their effects.
+"""Helpers shared by test_finish*.py and test_spawn.py: a child that runs operations of the extension, its reports and their effects.
 
 Nothing sleeps here: all waits are for the end of a socket, a pipe, or a process.
 """
