@@ -1,18 +1,11 @@
-"""`import pyrunc`: the examples in docs/python.md, names and types, failures, threads, and that nothing is left behind."""
+"""`import pyrunc`: bundles, the life of containers, failures, and threads. Nothing is left behind."""
 
-import ast
 import contextlib
-import doctest
 import gc
-import inspect
 import json
 import os
 import pathlib
-import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 
 import pytest
@@ -20,8 +13,6 @@ import pytest
 import harness
 import hoststate
 import pyrunc as api
-
-PYTHON = str(harness.ROOT / ".venv/bin/python")
 
 
 @pytest.fixture
@@ -65,66 +56,6 @@ def cmdline(pid):
             return file.read()
     except OSError:
         return ""
-
-
-# ---- names, types, documentation
-
-
-def test_the_names():
-    import pyrunc.api
-
-    stub = ast.parse((harness.ROOT / "runtime/pyrunc/__init__.pyi").read_text())
-    named = {alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert set(api.__all__) == set(pyrunc.api.__all__) == named  # type: ignore[attr-defined]
-    assert set(api.__all__) <= set(dir(api))  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match="nonsense"):
-        _ = api.nonsense  # type: ignore[attr-defined]
-
-
-def test_loading_is_lazy():
-    """The runtime loads the package with every command, so importing it loads nothing else."""
-    code = "import sys; before = set(sys.modules); import pyrunc; print(sorted(set(sys.modules) - before)); pyrunc.Runtime"
-    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "['pyrunc']\n"
-
-
-def test_types(tmp_path):
-    """mypy --strict, of the package and of a program that uses it."""
-    mypy = shutil.which("mypy", path=str(harness.ROOT / ".venv/bin"))
-    if not mypy:
-        pytest.skip("no mypy in .venv: make .stamps/tools")
-    (tmp_path / "user.py").write_text(
-        "import pyrunc\n\n"
-        "def f(rt: pyrunc.Runtime) -> int:\n"
-        "    with rt.create(pyrunc.Bundle('x')) as container:\n"
-        "        status = container.start().wait().status\n"
-        "    reveal_type(status)\n"
-        "    container.nonsense()\n"
-        "    return container.exec(['a']).status\n"
-    )
-    argv = [mypy, "--strict", "--no-error-summary", "--cache-dir", str(tmp_path / "cache"), "-p", "pyrunc.api"]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=harness.ROOT)
-    assert done.returncode == 0 and done.stdout == "", done
-    argv = [mypy, "--strict", "--no-error-summary", "--cache-dir", str(tmp_path / "cache"), str(tmp_path / "user.py")]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=harness.ROOT)
-    lines = [line.partition(": ")[2] for line in done.stdout.splitlines()]
-    assert lines == [
-        'note: Revealed type is "int | None"',
-        'error: "Container" has no attribute "nonsense"  [attr-defined]',
-    ], done
-
-
-@pytest.mark.kernel
-def test_the_examples_in_the_documentation_work(pyrunc, monkeypatch, scratch):
-    """All examples in docs/python.md, with their directories below /tmp replaced by those of this session."""
-    monkeypatch.setenv("PYRUNC", pyrunc.path)
-    text = (harness.ROOT / "docs/python.md").read_text().replace("/tmp/pyrunc-example", str(scratch / "documented"))
-    text = text.replace('(bundle, "example"', '(bundle, "%s"' % pyrunc.new_id())  # the cgroup has that name
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL)
-    test = doctest.DocTestParser().get_doctest(text, {}, "python.md", "docs/python.md", 0)
-    found = runner.run(test)
-    assert found.failed == 0 and found.attempted > 12
-    assert hoststate.state_dirs(scratch / "documented") == set()
 
 
 # ---- bundles
@@ -388,122 +319,7 @@ def test_threads(rt, make_bundle, pyrunc, no_leaks):
     assert found == {n: [(n, b"%d\n5\nthread %d\n" % (n, n))] * 3 for n in range(8)}
 
 
-@pytest.mark.kernel
-@pytest.mark.slow
-def test_a_program_that_ends_without_closing(pyrunc, waiting, token):
-    """The helper ends with the program, however that ends; its containers stay."""
-    code = (
-        "import os, pyrunc, sys\n"
-        "rt = pyrunc.Runtime(sys.argv[1], root=sys.argv[2])\n"
-        "rt.create(sys.argv[3], sys.argv[4]).start()\n"
-        "print(rt._caller._stop.peek()[2][0].pid, flush=True)\n"
-        "os._exit(0)\n"
-    )
-    id = pyrunc.new_id()
-    done = subprocess.run(
-        [PYTHON, "-c", code, pyrunc.path, pyrunc.root, waiting, id], capture_output=True, text=True, timeout=harness.WATCHDOG
-    )
-    assert done.returncode == 0, done
-    try:
-        with harness.Watched(int(done.stdout)) as watched:
-            watched.wait()
-    except ProcessLookupError:
-        pass  # it was faster
-    assert pyrunc.status(id) == "running"
-
-
-@pytest.mark.kernel
-def test_without_root(pyrunc, scratch):
-    """Bundle.busybox() checks the current user and creates a rootless config."""
-    root = scratch / "rootless-api"
-    root.mkdir()
-    os.chown(root, 1000, 1000)
-    code = (
-        "import pyrunc, sys\n"
-        "with pyrunc.Runtime(sys.argv[1], root=sys.argv[2]) as rt, pyrunc.Bundle.busybox(['/bin/sh', '-c', 'id -u; exit 6']) as bundle:\n"
-        "    print(rt.run(bundle), rt.containers())\n"
-    )
-    argv = [PYTHON, "-c", code, pyrunc.path, root / "state"]
-    try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=harness.WATCHDOG, user=1000, group=1000, extra_groups=[], cwd="/"
-        )
-    except PermissionError:
-        pytest.skip("uid 1000 may not execute the interpreter in its directory")
-    assert "status=6, stdout=b'0\\n'" in done.stdout and done.stdout.endswith(" []\n"), done
-
-
-# ---- the pytest plugin
-
-
-PLUGIN_TESTS = """
-import pathlib
-
-def test_words(pyrunc_container, tmp_path):
-    container = pyrunc_container(["/bin/sh", "-c", "echo $HOSTNAME; hostname"], changes={"/hostname": "inside"})
-    assert container.wait(30).status == 0 and b"inside" in container.stdout
-
-def test_it_stays_until_the_end(pyrunc_container, pyrunc_runtime):
-    pyrunc_container(["/bin/sleep", "1000"])
-    assert len(pyrunc_runtime.containers()) == 1
-
-def test_it_is_gone_then(pyrunc_runtime):
-    assert pyrunc_runtime.containers() == []
-
-def test_a_failure(pyrunc_container):
-    assert pyrunc_container(["/bin/false"]).wait(30).status == 0
-"""
-
-
-@pytest.mark.kernel
-def test_the_plugin(pyrunc, tmp_path):
-    (tmp_path / "test_it.py").write_text(PLUGIN_TESTS)
-    argv = [PYTHON, "-m", "pytest", "-q", "-p", "pyrunc.api.testing", "-p", "no:cacheprovider", "--pyrunc-runtime", pyrunc.path]
-    done = subprocess.run(
-        [*argv, "--basetemp", tmp_path / "t", tmp_path], capture_output=True, text=True, timeout=harness.WATCHDOG, cwd=tmp_path
-    )
-    assert "1 failed, 3 passed" in done.stdout and "status=1" in done.stdout, done.stdout + done.stderr
-
-
-@pytest.mark.long
-def test_installed(pyrunc, tmp_path):
-    """From a wheel in a separate environment: pytest finds the plugin through its entry point, and the package finds its binary."""
-    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "-q"]
-    source = tmp_path / "source"
-    shutil.copytree(
-        harness.ROOT / "runtime",
-        source / "runtime",
-        symlinks=True,
-        ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", "pyrunc-static"),
-    )
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(harness.ROOT / name, source / name)
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path / "wheel", source], check=True, timeout=600)
-    subprocess.run(["/usr/bin/python3", "-m", "venv", tmp_path / "env"], check=True)
-    own = tmp_path / "env/bin/python"
-    subprocess.run([own, *pip[1:], "install", *(tmp_path / "wheel").iterdir(), "pytest"], check=True, timeout=600)
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests/test_it.py").write_text(PLUGIN_TESTS)
-    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    argv = [own, "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", tmp_path / "t", tmp_path / "tests"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=harness.WATCHDOG, cwd=tmp_path / "tests", env=env)
-    assert "1 failed, 3 passed" in done.stdout and "status=1" in done.stdout, done.stdout + done.stderr
-    shown = subprocess.run(
-        [own, "-I", "-c", "import pyrunc; print(pyrunc.Runtime().path)"], capture_output=True, text=True, env=env, check=True
-    )
-    assert shown.stdout == "%s\n" % (tmp_path / "env/bin/pyrunc")
-
-
-def test_the_plugin_is_an_entry_point():
-    import importlib
-    import tomllib
-
-    points = tomllib.loads((harness.ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
-    assert hasattr(importlib.import_module(points["pyrunc"]), "pyrunc_container")
-    assert sys.modules["pyrunc.api.testing"].MakeContainer
-
-
-# ---- mounts, diff, stop, asyncio
+# ---- stop, mounts, diff, events
 
 
 @pytest.mark.kernel
@@ -542,65 +358,6 @@ def test_mounts_and_diff(rt, waiting, new_id, tmp_path):
 
 
 @pytest.mark.kernel
-def test_asyncio(pyrunc, make_bundle, new_id, no_leaks):
-    """Output while it runs, events, a cancelled wait, and several containers at once."""
-    import asyncio
-
-    bundles = [
-        make_bundle({"/linux/cgroupsPath": harness.ABSENT}, args=["/bin/sh", "-c", "echo one; read x; echo $x two; exit 3"])
-        for _ in range(3)
-    ]
-
-    async def life(runtime, bundle):
-        read, write = os.pipe2(os.O_CLOEXEC)
-        container = await runtime.create(bundle, new_id(), stream=True, stdin=read)
-        os.close(read)
-        async with container:
-            await container.start()
-            assert await container.stdout_stream.readline() == b"one\n"
-            events = container.events(interval=0.01)
-            assert (await anext(events))["type"] == "stats"
-            await events.aclose()
-            with pytest.raises(api.TimeoutExpired):
-                await container.wait(timeout=0.05)
-            waiting = asyncio.ensure_future(container.wait())
-            await asyncio.sleep(0)
-            waiting.cancel()
-            assert await container.status() == "running"
-            os.write(write, b"and\n")
-            os.close(write)
-            assert await container.stdout_stream.read() == b"and two\n"
-            return (await container.wait()).status
-
-    async def main():
-        async with api.AsyncRuntime(pyrunc.path, root=pyrunc.root) as runtime:
-            found = await asyncio.gather(*(life(runtime, bundle) for bundle in bundles))
-            assert found == [3, 3, 3] and await runtime.containers() == []
-
-    asyncio.run(asyncio.wait_for(main(), harness.WATCHDOG))
-
-
-@pytest.mark.kernel
-def test_two_streams_of_events(pyrunc, make_bundle, new_id, no_leaks):
-    """Each of them ends separately and only releases its own resources."""
-    import asyncio
-
-    async def main():
-        async with api.AsyncRuntime(pyrunc.path, root=pyrunc.root) as runtime:
-            async with await runtime.create(make_bundle({}, args=harness.WAIT_FOR_TERM), new_id()) as container:
-                await container.start()
-                first, second = container.events(interval=0.01), container.events(interval=0.01)
-                assert [(await anext(stream))["type"] for stream in (first, second)] == ["stats", "stats"]
-                await first.aclose()
-                for _ in range(20):
-                    assert (await anext(second))["type"] == "stats"
-                await second.aclose()
-                assert (await container.stop()).status == 0
-
-    asyncio.run(asyncio.wait_for(main(), harness.WATCHDOG))
-
-
-@pytest.mark.kernel
 def test_events(rt, make_bundle, new_id, no_leaks):
     """They end with the container; closing an iterator ends its command; for an unknown container they are an error."""
     with rt.create(make_bundle({}, args=harness.WAIT_FOR_TERM), new_id()).start() as container:
@@ -613,56 +370,3 @@ def test_events(rt, make_bundle, new_id, no_leaks):
         assert {event["type"] for event in stream} <= {"stats"}
     with pytest.raises(api.NotFoundError):
         next(container.events())
-
-
-def public(kind):
-    """{name: kind} of the attributes of a class, including those that its constructor sets."""
-    found = {name: getattr(kind, name) for name in dir(kind) if name[:1] != "_"}
-    tree = ast.parse(textwrap.dedent(inspect.getsource(kind.__init__)))
-    targets = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)]
-    found.update({n.attr: None for n in targets if ast.unparse(n.value) == "self" and n.attr[:1] != "_"})
-    return found
-
-
-@pytest.mark.parametrize(
-    ("kind", "twin", "more"), [("Runtime", "AsyncRuntime", set()), ("Container", "AsyncContainer", {"stdout_stream", "stderr_stream"})]
-)
-def test_attributes_and_methods(kind, twin, more):
-    """Known values are attributes, and calls to the runtime are methods. The asynchronous class has the same names, with a coroutine or an
-    asynchronous iterator for each method and the same parameters. All of them are on the page."""
-    names, others = public(getattr(api, kind)), public(getattr(api, twin))
-    assert set(others) - set(names) == more and set(names) <= set(others)
-    page = (harness.ROOT / "docs/python.md").read_text()
-    assert [name for name in others if "`%s`" % name not in page] == []
-    for name, value in names.items():
-        if not inspect.isfunction(value):
-            assert not inspect.isfunction(others[name]), name
-            continue
-        assert inspect.iscoroutinefunction(others[name]) or inspect.isasyncgenfunction(others[name]), name
-        asked = [dict(inspect.signature(function).parameters) for function in (value, others[name])]
-        assert set(asked[1]) - set(asked[0]) == ({"stream"} if name == "create" else set()) and set(asked[0]) <= set(asked[1])
-        assert all(str(asked[1][word]) == str(parameter) for word, parameter in asked[0].items()), name
-
-
-def test_attributes_need_no_runtime(tmp_path):
-    """They exist even without a runtime on the machine, and no helper process is started for them."""
-    runtime = api.Runtime("/nonexistent/pyrunc", root=tmp_path)
-    container = api.Container(runtime, "x", [])
-    for one in (runtime, container):
-        for name, value in public(type(one)).items():
-            if not inspect.isfunction(value):
-                getattr(one, name)
-    assert runtime._caller._control is None
-    with pytest.raises(api.NotInstalledError):
-        container.status()
-    runtime.close()
-
-
-def test_no_module_of_the_runtime_is_a_public_name():
-    import pyrunc.store  # noqa: F401
-
-    assert {name for name in dir(api) if name[:2] != "__"} == set(api.__all__)  # type: ignore[attr-defined]
-
-
-def test_the_version(pyrunc):
-    assert api.__version__ == api.Runtime(pyrunc.path).version()
