@@ -64,8 +64,8 @@ MACHINE = {
 # All kernel tests but those that need criu or a compiler, or take too long there, and what the command line is mostly used for.
 KERNEL_NOT_THERE = "checkpoint checkpoint_around checkpoint_faults checkpoint_shared seccomp_sweep unwind".split()
 CLI_THERE = """alone annotations console diff errors_explained exec explain formats globals habits handed hooks_command hostile identity_map
-inside isolated lifecycle many memory mounts_command notices parsing pause_spec_features plan properties races read_only_cgroups regex relay
-rough signals start_run state_kill_delete trace validate_as wait_top_gc watching wrong_file""".split()
+inside isolated lifecycle list_ps many memory mounts_command notices parsing pause_spec_features plan properties races read_only_cgroups
+regex relay rough signals start_run state_kill_delete trace validate_as wait_top_gc watching wrong_file""".split()
 MACHINE_FILES = [
     *("tests/cli/test_%s.py" % name for name in CLI_THERE),
     *(
