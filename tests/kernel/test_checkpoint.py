@@ -1,6 +1,7 @@
 """checkpoint and restore: the container's processes continue with their memory, and their environment is restored.
 
-Needs criu. The tests in this file apply to any runtime that has the two commands; failures are tested in test_checkpoint_faults.py.
+Needs criu. The tests in this file apply to any runtime that has the two commands; failures are tested in test_checkpoint_faults.py
+and test_checkpoint_killed.py.
 """
 
 import os

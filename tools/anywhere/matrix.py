@@ -62,7 +62,7 @@ MACHINE = {
     "podman": "sh tools/anywhere/podman.sh /src/.venv/bin/pyrunc",
 }
 # All kernel tests but those that need criu or a compiler, or take too long there, and what the command line is mostly used for.
-KERNEL_NOT_THERE = "checkpoint checkpoint_around checkpoint_faults checkpoint_shared seccomp_sweep unwind".split()
+KERNEL_NOT_THERE = "checkpoint checkpoint_around checkpoint_faults checkpoint_killed checkpoint_shared seccomp_sweep unwind".split()
 CLI_THERE = """alone annotations console diff errors_explained exec explain formats globals habits handed hooks_command hostile identity_map
 inside isolated lifecycle list_ps many memory mounts_command notices parsing pause_spec_features plan properties races read_only_cgroups
 regex relay rough signals start_run state_kill_delete trace validate_as wait_top_gc watching wrong_file""".split()
