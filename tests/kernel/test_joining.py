@@ -50,7 +50,8 @@ class Watcher(threading.Thread):
         except OSError:
             return
         if fields["Uid"].split() == ["65534"] * 4 and fields["NoNewPrivs"] == "1":
-            return  # csrc/procfs.c, before Linux 6.18: nobody, with rights only in a user namespace of its own (test_joined_pids.py attacks it)
+            # csrc/procfs.c, before Linux 6.18: nobody, with rights only in a user namespace of its own (test_joined_pids_procfs.py attacks it)
+            return
         self.seen.setdefault(fields["Name"], set()).add((int(fields["CapBnd"], 16), int(fields["CapPrm"], 16)))
 
     def end(self) -> dict[str, set[tuple[int, int]]]:
