@@ -24,8 +24,8 @@ IMPORT = "            from pyrunc.cli import main\n"
 # Tests that examine the launcher itself, count system calls or modules, or replace the extension: these differ in the copy on purpose.
 NOT = (
     "tests/cli/test_imports.py tests/cli/test_launcher.py tests/cli/test_isolated.py tests/cli/test_demo.py tests/unit/test_frozen.py"
-    " tests/unit/test_man.py tests/unit/test_site.py tests/unit/test_tools.py tests/unit/test_docs.py tests/unit/test_layers.py"
-    " tests/cli/test_many.py tests/unit/test_extension.py tests/kernel/advisories/test_advisory_table.py"
+    " tests/unit/test_man.py tests/unit/test_site.py tests/unit/test_tools.py tests/unit/test_bench.py tests/unit/test_docs.py"
+    " tests/unit/test_layers.py tests/cli/test_many.py tests/unit/test_extension.py tests/kernel/advisories/test_advisory_table.py"
 ).split()
 
 
