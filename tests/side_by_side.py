@@ -23,7 +23,7 @@ GROUPS = (
     ("host", ("tests/cli/test_many.py", "tests/cli/test_first_bundle.py", "tests/cli/test_packaging.py", "tests/cli/test_link.py")),
 )
 LONG = (
-    "tests/conformance/", "tests/cli/test_faults.py", "tests/cli/test_fault_table.py", "tests/kernel/advisories/", "tests/kernel/test_unwind.py",
+    "tests/conformance/", "tests/cli/test_faults.py", "tests/cli/test_fault_table", "tests/kernel/advisories/", "tests/kernel/test_unwind.py",
     "tests/cli/test_hostile.py", "tests/fuzz/", "tests/cli/",
 )  # fmt: skip
 
