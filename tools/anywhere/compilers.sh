@@ -13,8 +13,8 @@ for cc in "$@"; do
     elif ! make demo CC="$cc"; then
         echo "CHECK $cc FAILED: make demo"
     elif ! .venv/bin/pytest -q -n 2 tests/unit/test_extension.py tests/unit/test_jsonbytes.py tests/kernel/test_finish*.py \
-        tests/kernel/test_spawn.py tests/kernel/test_syscalls.py tests/kernel/test_seal.py tests/cli/test_inside.py tests/cli/test_properties.py \
-        tests/cli/test_lifecycle.py; then
+        tests/kernel/test_spawn.py tests/kernel/test_syscalls*.py tests/kernel/test_seal.py tests/cli/test_inside.py \
+        tests/cli/test_properties.py tests/cli/test_lifecycle.py; then
         echo "CHECK $cc FAILED: tests"
     else
         echo "CHECK $cc ok: $(.venv/bin/pyrunc --version | head -n 1), $(echo "$said" | sed -n 's/^launcher: [^,]*, \(.* MB\)$/\1/p')"
