@@ -258,7 +258,7 @@ mutants: $(STAMPS)/packages-test build $(STAMPS)/tools
 	@$(VPY) tools/coverage/mutants.py $(ARGS)
 
 $(STAMPS)/fuzz: tools/requirements-fuzz.txt $(STAMPS)/tools
-	@$(VENV)/bin/pip install --quiet --requirement tools/requirements-fuzz.txt || echo "fuzz: no Atheris for this Python, a loop of our own it is"
+	@$(VENV)/bin/pip install --quiet --requirement tools/requirements-fuzz.txt || echo "fuzz: there is no Atheris for this Python; a loop of our own takes its place"
 	@touch $@
 
 fuzz: build $(STAMPS)/fuzz
