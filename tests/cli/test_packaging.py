@@ -22,10 +22,10 @@ for dir in usr etc var; do
     mount -t overlay -o "lowerdir=/$dir,upperdir=$WORK/$dir.upper,workdir=$WORK/$dir.work" overlay "/$dir"
 done
 mount -t tmpfs -o mode=755 tmpfs /run
-if [ ! -e "$STEPS" ]; then # TMPDIR is a mount below one of these
+case $WORK in /usr/* | /etc/* | /var/* | /run/*) # TMPDIR is below one of these
     mkdir -p "${STEPS%/*}"
-    mount --no-mtab --no-canonicalize --rbind /proc/self/fd/9 "${STEPS%/*}"
-fi
+    mount --no-mtab --no-canonicalize --rbind /proc/self/fd/9 "${STEPS%/*}" ;;
+esac
 exec 9<&-
 for dir in usr etc var; do mkdir -p "$WORK/kept/$dir"; done
 . "$STEPS"
@@ -33,7 +33,9 @@ for dir in usr etc var; do mkdir -p "$WORK/kept/$dir"; done
 LEFT = r"""
 cd "$WORK"
 for dir in usr etc var; do find "$dir.upper" ! -type d; done
-find /run -mindepth 1
+place=${WORK#/run/}  # TMPDIR may be below /run
+place=${place%%/*}
+find /run -mindepth 1 ! -path "/run/$place" ! -path "/run/$place/*"
 """
 # The package database and its log belong to dpkg; a trigger of man-db updates its index.
 OWN = ("var.upper/lib/dpkg/", "var.upper/log/", "var.upper/cache/", "var.upper/lib/systemd/")

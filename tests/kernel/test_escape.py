@@ -325,12 +325,12 @@ def test_a_rootfs_that_is_exchanged(world, monkeypatch):
 
 def test_the_skeleton_survives_a_root_full_of_links(world):
     """Many links at once: the container still starts, because nothing is ambiguous."""
-    below_var = str(world.outside).startswith("/var/")  # TMPDIR is there: a link from /var would be a loop
-    for name in ("etc", "run") if below_var else ("var", "etc", "run"):
+    links = [name for name in ("var", "etc", "run") if not str(world.outside).startswith("/%s/" % name)]  # that would be a loop
+    for name in links:
         if (world.rootfs / name).exists():
             (world.rootfs / name).rmdir()
         (world.rootfs / name).symlink_to(world.outside)
     kind, seen = attempt(
         world, {"mounts": [PROC, DEV, PTS, tmpfs("/run"), SYS]}, lambda see: [m["point"] for m in see.mounts()][1:], namespaces=["network"]
     )
-    assert (kind, seen) == ("ok", ["/proc", "/dev", "/dev/pts", str(world.outside), "/sys"])
+    assert (kind, seen) == ("ok", ["/proc", "/dev", "/dev/pts", str(world.outside) if "run" in links else "/run", "/sys"])
