@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dumping import Counter
 from mounting import World
 from rootless_user import IDS, LENT, SUBORDINATE, UID, UserBundles, UserRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from harness import Runtime
+    from harness import Json, Option, Runtime
     from workshop import MakeBundle
 
 
@@ -27,6 +28,16 @@ def world(scratch: pathlib.Path) -> Iterator[World]:
     made = World(pathlib.Path(tempfile.mkdtemp(prefix="w", dir=scratch)))
     yield made
     made.close()
+
+
+@pytest.fixture
+def counter(criu: None, runtime: Runtime, make_bundle: MakeBundle) -> Callable[..., Counter]:
+    """counter(changes, say=…) -> a program that counts, and its checkpoints (dumping.Counter)."""
+
+    def make(changes: dict[str, Json] | None = None, **kw: Option) -> Counter:
+        return Counter(runtime, make_bundle, changes, **kw)
+
+    return make
 
 
 # ---- an ordinary user (rootless_user.py)

@@ -14,17 +14,9 @@ import pytest
 
 import harness
 import hoststate
-from dumping import CRIU, Counter, Listener, mounts_of
+from dumping import CRIU, Listener, mounts_of
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(not CRIU, reason="this machine has no criu")]
-
-
-@pytest.fixture
-def counter(criu, runtime, make_bundle):
-    def make(changes=None, **kw):
-        return Counter(runtime, make_bundle, changes, **kw)
-
-    return make
 
 
 def gone(made):

@@ -9,18 +9,10 @@ import subprocess
 import pytest
 
 import harness
-from dumping import CRIU, Counter, mounts_of
+from dumping import CRIU, mounts_of
 from pyrunc.linux import caps
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(not CRIU, reason="this machine has no criu")]
-
-
-@pytest.fixture
-def counter(criu, runtime, make_bundle):
-    def make(changes=None, **kw):
-        return Counter(runtime, make_bundle, changes, **kw)
-
-    return make
 
 
 def test_no_network(counter, no_leaks):

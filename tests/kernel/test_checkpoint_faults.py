@@ -9,17 +9,9 @@ import subprocess
 import pytest
 
 import hoststate
-from dumping import CRIU, Counter
+from dumping import CRIU
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(not CRIU, reason="this machine has no criu")]
-
-
-@pytest.fixture
-def counter(criu, runtime, make_bundle):
-    def make(changes=None, **kw):
-        return Counter(runtime, make_bundle, changes, **kw)
-
-    return make
 
 
 def sentence(result):

@@ -11,19 +11,11 @@ import pytest
 
 import harness
 import hoststate
-from dumping import CRIU, Counter
+from dumping import CRIU
 from test_checkpoint_faults import refused, sentence
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.skipif(not CRIU, reason="this machine has no criu")]
 PROGRAMS = ["/usr/local/sbin/criu", "/usr/local/bin/criu", "/usr/sbin/criu", "/usr/bin/criu", "/sbin/criu", "/bin/criu"]
-
-
-@pytest.fixture
-def counter(criu, runtime, make_bundle):
-    def make(changes=None, **kw):
-        return Counter(runtime, make_bundle, changes, **kw)
-
-    return make
 
 
 def without_criu(argv, **kw):
