@@ -56,11 +56,11 @@ def test_destinations_behind_links(world):
     """CVE-2019-18837: the targets of the links are found or created below the root."""
     created = world.outside / "created"
     (world.rootfs / "etc/resolv.conf").symlink_to(created)
-    (world.rootfs / "mnt").symlink_to(world.outside)
+    (world.rootfs / "aside").symlink_to(world.outside)
     (world.rootfs / "up").symlink_to("../../../.." + str(world.outside))
     (world.rootfs / "self").symlink_to("/proc/self/root" + str(world.outside))
     victim = world.outside / "victim"
-    mounts = [bind(victim, "/etc/resolv.conf"), bind(world.outside, "/mnt/x"), tmpfs("/up/y"), tmpfs("/self/z"), tmpfs("/../../../w")]
+    mounts = [bind(victim, "/etc/resolv.conf"), bind(world.outside, "/aside/x"), tmpfs("/up/y"), tmpfs("/self/z"), tmpfs("/../../../w")]
     kind, seen = attempt(world, {"mounts": mounts}, lambda see: [m["point"] for m in see.mounts()][1:])
     assert kind == "ok"
     assert seen == [str(created), "%s/x" % world.outside, "%s/y" % world.outside, "/proc/self/root%s/z" % world.outside, "/w"]
