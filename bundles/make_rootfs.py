@@ -50,8 +50,9 @@ def applets(busybox: str) -> list[str]:
 
 
 def make_rootfs(target: str, busybox: str | None = None, link: bool = False, names: Iterable[str] | None = None) -> str:
-    """Creates a busybox root in `target` (which is created if it does not exist). `link`: a hard link instead of a copy if the file system
-    allows it. `names`: only these applets. Returns the absolute path."""
+    """Creates a busybox root in `target` (which is created if it does not exist). `link`: hard links instead of a copy and symbolic links if the
+    file system allows it. They need no inodes, and creating one takes ext4 long if many have just been deleted. `names`: only these
+    applets. Returns the absolute path."""
     busybox = busybox or busybox_path()
     target = os.path.abspath(target)
     for name in DIRS:
@@ -63,7 +64,7 @@ def make_rootfs(target: str, busybox: str | None = None, link: bool = False, nam
         copy_file(busybox, own, link)
     for name in names or applets(busybox):
         path = os.path.join(target, "bin", name)
-        if not os.path.lexists(path):
+        if not os.path.lexists(path) and not (link and hard_linked(own, path)):
             os.symlink("busybox", path)
     for name, text in (("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/hostname", "root\n"), ("etc/hosts", "127.0.0.1 localhost\n")):
         path = os.path.join(target, name)
@@ -74,13 +75,18 @@ def make_rootfs(target: str, busybox: str | None = None, link: bool = False, nam
     return target
 
 
+def hard_linked(source: str, target: str) -> bool:
+    """Whether a hard link could be made: not on another file system, or one without links, or if there are too many."""
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True
+
+
 def copy_file(source: str, target: str, link: bool = False) -> None:
-    if link:
-        try:
-            os.link(source, target)
-            return
-        except OSError:  # another file system, or one without links: make a copy
-            pass
+    if link and hard_linked(source, target):
+        return
     shutil.copyfile(source, target)
     os.chmod(target, 0o755)
 
