@@ -103,7 +103,7 @@ class Machine:
                 item.add_marker(pytest.mark.long)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Json:
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Json:
         if not self.is_ours(item):
             return None
         if self.thread is None:
@@ -111,6 +111,8 @@ class Machine:
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in self._reports_of(item):
             item.ihook.pytest_runtest_logreport(report=report)
+        # nothing is set up on the host for this item, but an earlier one may have left what the next one does not need
+        item.session._setupstate.teardown_exact(nextitem)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
