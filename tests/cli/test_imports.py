@@ -148,8 +148,8 @@ def calls(runtime, launcher, *words):
     return {name: names.count(name) for name in set(names)}
 
 
-# With the plain launcher; a bare interpreter makes 280 calls, and each module that is loaded from a file about 16 more.
-BUDGETS = {"state": 850, "kill": 900, "start": 1000, "delete": 1250, "run": 3800}
+# With the plain launcher; a bare interpreter makes 280 calls, each module that is loaded from a file about 16 more, and each level of TMPDIR one.
+BUDGETS = {"state": 850, "kill": 910, "start": 1000, "delete": 1250, "run": 3800}
 
 
 @pytest.mark.slow
