@@ -114,7 +114,7 @@ help:
 	@echo "make demo       shows the life of one container step by step (installs what it needs)"
 	@echo "make demo-swarm runs a service on three Docker nodes in namespaces, and kills a node"
 	@echo "make load       runs 1000 containers, 200 with containerd, and docker run next to runc; ARGS='--json FILE'"
-	@echo "make test       lint, unit, kernel and cli tests, and tests with engines and in a guest (some eight minutes)"
+	@echo "make test       lint, unit, kernel and cli tests, and tests with engines and in a guest (some seven minutes)"
 	@echo "make test-vm    all tests that need a guest with systemd and cgroup v2 (tools/vmlab)"
 	@echo "make test-contracts  tests with podman, Docker, containerd, Kubernetes CRI and buildah, with a table of results; RUNTIME=runc tests another runtime"
 	@echo "make test-containerd2  the same for containerd, Kubernetes CRI and Docker with containerd 2 from Debian testing"
