@@ -51,8 +51,8 @@ def applets(busybox: str) -> list[str]:
 
 def make_rootfs(target: str, busybox: str | None = None, link: bool = False, names: Iterable[str] | None = None) -> str:
     """Creates a busybox root in `target` (which is created if it does not exist). `link`: hard links instead of a copy and symbolic links if the
-    file system allows it. They need no inodes, and creating one takes ext4 long if many have just been deleted. `names`: only these
-    applets. Returns the absolute path."""
+    file system allows it. They need no inodes, which ext4 without a journal allocates slowly if many have just been deleted. `names`: only
+    these applets. Returns the absolute path."""
     busybox = busybox or busybox_path()
     target = os.path.abspath(target)
     for name in DIRS:

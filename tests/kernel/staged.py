@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fakes.hand import Ctx, Run
 from pyrunc.linux import _syscalls, ns
+from pyrunc.linux import constants as c
 from pyrunc.parts import namespaces
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 
 KINDS = ("user", "ipc", "uts", "network", "pid", "cgroup", "time", "mount")
+
+
+NOBODY = 65534
 
 
 def inode(kind: str, pid: int | str = "self") -> int:
@@ -98,6 +102,19 @@ def apart(function: Callable[[], object]) -> Json:
         return one.go()
     finally:
         one.end()
+
+
+def as_nobody(function: Callable[[], object]) -> Json:
+    """The same in a dumpable process of an ordinary user."""
+
+    def act() -> object:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        _syscalls.prctl(c.PR_SET_DUMPABLE, 1, 0, 0, 0)
+        return function()
+
+    return apart(act)
 
 
 def plan(items: Json, linux: Json = None, euid: int = 0, ctx: Json = None) -> Json:

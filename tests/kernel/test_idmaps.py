@@ -9,7 +9,6 @@ import pytest
 import staged
 from fakes.hand import Ctx
 from pyrunc.errors import StepFailure
-from pyrunc.linux import _syscalls
 from pyrunc.linux import constants as c
 from pyrunc.parts import idmaps, namespaces
 
@@ -73,23 +72,12 @@ def test_a_map_is_written_once():
     assert caught.value.pointer == UIDS and caught.value.words == "cannot write uid_map: operation not permitted"
 
 
-def as_user(function, uid=NOBODY, gid=NOBODY):
-    def act():
-        os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
-        _syscalls.prctl(c.PR_SET_DUMPABLE, 1, 0, 0, 0)
-        return function()
-
-    return staged.apart(act)
-
-
 def test_an_ordinary_user_maps_their_own_id():
     def attempt():
         entry = plan([[0, NOBODY, 1]], None, staged.plan(["user", "mount"], MAPPED, NOBODY), NOBODY)
         return [entry, *write(entry, NOBODY)]
 
-    entry, seen, setgroups = as_user(attempt)
+    entry, seen, setgroups = staged.as_nobody(attempt)
     assert entry["newuidmap"] is None and entry["newgidmap"] is None
     assert seen[0] == seen[1] == ["0", str(NOBODY), "1"] and setgroups == "deny\n"
 
@@ -121,7 +109,7 @@ def test_an_ordinary_user_with_subordinate_ids(subids):
         entry = plan(rows, None, staged.plan(["user", "mount"], MAPPED, NOBODY), NOBODY)
         return [entry, *write(entry, NOBODY)]
 
-    entry, seen, setgroups = as_user(attempt)
+    entry, seen, setgroups = staged.as_nobody(attempt)
     assert entry["newuidmap"] == "/usr/bin/newuidmap" and entry["newgidmap"] == "/usr/bin/newgidmap"
     assert [int(n) for n in seen[0]] == [0, NOBODY, 1, 1, *subids] and setgroups == "allow\n" and seen[4] is None
 
@@ -134,7 +122,7 @@ def test_ids_that_do_not_belong_to_the_user(subids):
         except StepFailure as e:
             return [e.words, e.pointer, e.hint]
 
-    words, pointer, hint = as_user(attempt)
+    words, pointer, hint = staged.as_nobody(attempt)
     assert words.startswith("/usr/bin/newuidmap: exit status 1: newuidmap: ") and pointer == UIDS and "/etc/subuid" in hint
 
 

@@ -13,19 +13,6 @@ from test_namespaces import MAPPED, NOBODY, join_pid, look, maps_of, owner
 pytestmark = pytest.mark.kernel
 
 
-def as_nobody(function):
-    """The result of a function in a dumpable process of an ordinary user."""
-
-    def act():
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-        _syscalls.prctl(c.PR_SET_DUMPABLE, 1, 0, 0, 0)
-        return function()
-
-    return staged.apart(act)
-
-
 @pytest.mark.parametrize("offsets", [False, True])
 def test_rootless(offsets):
     kinds = ("user", "pid", "network", "mount", "ipc", "uts", "cgroup", "time")
@@ -42,7 +29,7 @@ def test_rootless(offsets):
                 file.write("0 %d 1" % NOBODY)
         return [init.go(), {kind: owner(run.pid, kind) for kind in kinds[1:]}]
 
-    seen, owners = as_nobody(attempt)
+    seen, owners = staged.as_nobody(attempt)
     own = staged.inodes()
     assert seen["pid"] == 1 and not {kind for kind in kinds if seen["ns"][kind] == own[kind]}
     assert owners == dict.fromkeys(kinds[1:], seen["ns"]["user"])
@@ -58,7 +45,7 @@ def test_rootless_into_a_pod_of_the_same_user():
         assert living.go() is None
         return [seen, staged.inodes(first.pid)]
 
-    seen, first = as_nobody(attempt)
+    seen, first = staged.as_nobody(attempt)
     assert {kind for kind in staged.KINDS if seen["ns"][kind] == first[kind]} >= {"network", "pid", "user"}
     assert seen["ns"]["mount"] != first["mount"] and seen["pid"] == 2
 
