@@ -56,7 +56,8 @@ $(VENV)/.ready: pyproject.toml
 	@$(VPY) -m compileall -q runtime/pyrunc
 	@touch $@
 
-# Installs into a separate virtual environment below PREFIX/lib, so that Debian's Python is left alone.
+# Installs into a separate virtual environment below PREFIX/lib, so that Debian's Python is left alone. The launcher is taken out of the
+# page cache: the first start then reads it in pieces of 2 MiB (csrc/early.c).
 install: build
 	$(PYTHON) -m venv $(DESTDIR)$(PREFIX)/lib/pyrunc
 	rm -rf build/lib* build/bdist*
@@ -65,6 +66,7 @@ install: build
 	mkdir -p $(DESTDIR)$(PREFIX)/bin
 	if [ -z "$(PYRUNC_PLAIN)" ] && [ -x $(STATIC) ]; then install -m 755 $(STATIC) $(DESTDIR)$(PREFIX)/lib/pyrunc/bin/pyrunc; fi
 	ln -sfn ../lib/pyrunc/bin/pyrunc $(DESTDIR)$(PREFIX)/bin/pyrunc
+	-@sync $(DESTDIR)$(PREFIX)/bin/pyrunc && dd if=$(DESTDIR)$(PREFIX)/bin/pyrunc iflag=nocache count=0 2>/dev/null
 	$(MAKE) --no-print-directory install-shell
 
 # Manual pages and shell completion, where man(1) and the shells look for them.

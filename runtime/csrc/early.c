@@ -1,4 +1,4 @@
-/* Runs before the C library has started: checks that this file is complete, then seals the program (sealing.h).
+/* Runs before the C library has started: asks for huge pages, checks that this file is complete, then seals the program (sealing.h).
  * A sealed command executes this program twice. A C library first queries the processor (CPUID), and in a virtual machine each query
  * takes some 10 us: 0.3 ms per start. So this is the linker's entry point, and the first of the two starts does not use the library.
  * Unusual cases (closed standard streams, a relative path, no overlay) are left to launcher.c, which starts from scratch.
@@ -8,6 +8,7 @@
 
 #include <elf.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -57,9 +58,29 @@ int is_sealed_command(const char *command)
     return command && in(sealed_commands, command);
 }
 
+#ifdef PYRUNC_EARLY
+extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden"))); /* ld(1) */
+
+/* ---- huge pages */
+
+#define HUGE_PAGE (2UL << 20)
+#define LARGEST_PAGE 65536UL /* of any kernel */
+
+/* The kernel then reads what is not in the page cache yet in pieces of 2 MiB, and maps each with one entry of the page table where it can
+ * (do_sync_mmap_readahead and filemap_map_pmd in Linux's mm; on ext4 from Linux 6.16, on xfs from 5.18). docs/speed.md has what that gives.
+ * Rule: before this call only the header and this code are accessed; each is a segment of its own (snapshot.ld). */
+static void ask_for_huge_pages(void)
+{
+    const Elf64_Phdr *segments = (const Elf64_Phdr *)((const char *)&__ehdr_start + __ehdr_start.e_phoff);
+    for (int i = 0; i < __ehdr_start.e_phnum; i++) {
+        unsigned long start = segments[i].p_vaddr & ~(LARGEST_PAGE - 1);
+        if (segments[i].p_type == PT_LOAD && segments[i].p_filesz >= HUGE_PAGE / 2)
+            bare_call(SYS_madvise, (long)start, (long)(segments[i].p_vaddr + segments[i].p_filesz - start), MADV_HUGEPAGE, 0, 0);
+    }
+}
+
 /* ---- an incomplete download */
 
-#ifdef PYRUNC_EARLY
 /* The kernel starts a file whose end is missing, and the first access to the missing part is a SIGBUS. The check is at the beginning
  * of the file (snapshot.ld), and so are the strings that it uses: constants are further back. */
 __asm__(".section .text.early_words,\"ax\",@progbits\n"
@@ -68,7 +89,6 @@ __asm__(".section .text.early_words,\"ax\",@progbits\n"
         "early_complaint: .ascii \"pyrunc: this executable is incomplete, its end is missing; download it again and compare it with "
         "SHA256SUMS\\n\"\nearly_complaint_end:\n.balign 16\n.previous\n");
 extern const char early_self_path[], early_complaint[], early_complaint_end[] __attribute__((visibility("hidden")));
-extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden"))); /* ld(1) */
 
 static int is_complete(const struct stat *self)
 {
@@ -115,6 +135,7 @@ void early(long *stack)
     int argc = (int)stack[0];
     char **argv = (char **)(stack + 1), **environment = argv + argc + 1;
 #ifdef PYRUNC_EARLY
+    ask_for_huge_pages();
     must_be_complete();
 #endif
     if (argc < 1 || !is_sealed_command(command_of(argc, argv)))

@@ -35,6 +35,7 @@
 #error "a snapshot takes Python 3.12 or later"
 #endif
 
+#define HUGE_PAGE ((size_t)2 << 20) /* the heap is aligned to it in the file too, so that it is mapped in large pieces: see early.c */
 #define STACK (8 << 20) /* the usual limit of a stack */
 
 extern char snapshot_data[], snapshot_data_end[]; /* snapshot.ld */
@@ -76,7 +77,7 @@ static void forget_the_process(void)
 }
 
 /* Makes the pages of the heap the contents of their segment. `image` is the file, which is `size` bytes long; the heap is appended to it.
- * The section header is also changed, so that strip(1) keeps these bytes. */
+ * The section header is also changed, so that strip(1) keeps these bytes, and their alignment. */
 static void patch(char *image, size_t size, size_t used)
 {
     const Elf64_Ehdr *header = (Elf64_Ehdr *)image;
@@ -95,6 +96,7 @@ static void patch(char *image, size_t size, size_t used)
         if (s->p_vaddr == (size_t)snapshot_heap) {
             s->p_offset = size;
             s->p_filesz = s->p_memsz = used;
+            s->p_align = HUGE_PAGE;
             has_heap = 1;
         }
     }
@@ -103,6 +105,7 @@ static void patch(char *image, size_t size, size_t used)
             sections[i].sh_type = SHT_PROGBITS;
             sections[i].sh_offset = size;
             sections[i].sh_size = used;
+            sections[i].sh_addralign = HUGE_PAGE;
         }
     MUST(has_data && has_heap);
 }
@@ -122,7 +125,7 @@ _Noreturn void snapshot_write(int fd)
     struct stat st;
     int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     MUST(self >= 0 && !fstat(self, &st));
-    size_t size = ((size_t)st.st_size + PAGE - 1) / PAGE * PAGE;
+    size_t size = ((size_t)st.st_size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     char *image = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(image != MAP_FAILED && pread(self, image, (size_t)st.st_size, 0) == st.st_size);
     tuning_finish();

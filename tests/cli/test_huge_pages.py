@@ -1,0 +1,89 @@
+"""The compiled launcher is in huge pages: in the file, in the page cache, and in memory."""
+
+import mmap
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+import harness
+
+HUGE = 2 << 20
+CODE = re.compile(r"^ +LOAD +(0x\S+) +(0x\S+) +\S+ +(0x\S+) +\S+ +(R|R E|RW) +0x", re.M)
+COLD = harness.ROOT / "build/launcher/snapshot/cold"  # writes the launcher with a snapshot
+STARTS = 5  # the kernel may have no huge page at the moment
+
+
+def segments(program):
+    """[(offset, address, size, flags)] of what is loaded; the last one is the snapshot's heap."""
+    out = subprocess.run(["readelf", "-lW", program], capture_output=True, text=True, check=True).stdout
+    return [(*(int(word, 16) for word in row[:3]), row[3]) for row in CODE.findall(out)]
+
+
+def mapped(pid):
+    """How much of files process `pid` has mapped in huge pages, in bytes."""
+    with open("/proc/%s/smaps" % pid) as file:
+        return sum(int(line.split()[1]) << 10 for line in file if line.startswith("FilePmdMapped:"))
+
+
+@pytest.fixture(scope="module")
+def launcher(static_launcher):
+    if not COLD.exists():
+        pytest.skip("the compiled launcher has no snapshot here, or was built elsewhere")
+    return static_launcher
+
+
+def test_all_code_fills_huge_pages(launcher):
+    offset, address, size, _ = max((row for row in segments(launcher) if row[3] == "R E"), key=lambda row: row[2])
+    assert not offset % HUGE and not address % HUGE and size and not size % HUGE
+
+
+def test_the_snapshot_has_the_same_place_in_both(launcher):
+    offset, address, size, flags = segments(launcher)[-1]
+    assert flags == "RW" and size > HUGE
+    assert offset % HUGE == address % HUGE
+
+
+def test_what_runs_first_is_on_its_own(launcher):
+    """Otherwise the kernel would read its neighbours in small pieces before the launcher can ask for huge ones."""
+    out = subprocess.run(["readelf", "-hW", launcher], capture_output=True, text=True, check=True).stdout
+    entry = int(re.search(r"Entry point address: +(0x\S+)", out)[1], 16)
+    offset, _, size, flags = next(row for row in segments(launcher) if row[1] <= entry < row[1] + row[2])
+    assert flags == "R E" and offset + size < 1 << 16
+
+
+def in_huge_pages(folder):
+    """Whether this file system keeps a file in huge pages that was written in huge pieces."""
+    path = folder / "control"
+    path.write_bytes(bytes(4 * HUGE))
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
+        return any(view[at] or mapped("self") for at in range(0, 4 * HUGE, HUGE))
+
+
+@pytest.mark.kernel
+def test_it_is_read_and_mapped_in_huge_pages(launcher, waiting, scratch, token, cgroup, tmp_path):
+    if not in_huge_pages(tmp_path):
+        pytest.skip("this kernel does not keep files of this file system in huge pages")
+    program = tmp_path / launcher.name
+    with open(launcher, "rb") as source, open(program, "wb", buffering=0) as target:
+        shutil.copyfileobj(source, target, 16 << 10)
+    program.chmod(0o755)
+    runtime = harness.Runtime(program, scratch / "huge", token + "h", cgroup)
+    try:
+        found = []
+        for _ in range(STARTS):
+            id = runtime.new_id()
+            runtime.ok("create", "--bundle", waiting, id)
+            found.append(mapped(runtime.state(id)["pid"]))
+            runtime.ok("delete", "--force", id)
+            if found[-1]:
+                break
+            with open(program, "rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        runtime.clean()
+    assert not found[0], "it was written in small pieces"
+    assert found[-1] >= HUGE
