@@ -1,4 +1,5 @@
-/* Runs before the C library has started: asks for huge pages, checks that this file is complete, then seals the program (sealing.h).
+/* Runs before the C library has started: checks that this file is complete, has it read in huge pages, then seals the program
+ * (sealing.h).
  * A sealed command executes this program twice. A C library first queries the processor (CPUID), and in a virtual machine each query
  * takes some 10 us: 0.3 ms per start. So this is the linker's entry point, and the first of the two starts does not use the library.
  * Unusual cases (closed standard streams, a relative path, no overlay) are left to launcher.c, which starts from scratch.
@@ -58,28 +59,15 @@ int is_sealed_command(const char *command)
     return command && in(sealed_commands, command);
 }
 
+/* ---- an incomplete download */
+
 #ifdef PYRUNC_EARLY
 extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden"))); /* ld(1) */
 
-/* ---- huge pages */
-
-#define HUGE_PAGE (2UL << 20)
-#define LARGEST_PAGE 65536UL /* of any kernel */
-
-/* The kernel then reads what is not in the page cache yet in pieces of 2 MiB, and maps each with one entry of the page table where it can
- * (do_sync_mmap_readahead and filemap_map_pmd in Linux's mm; on ext4 from Linux 6.16, on xfs from 5.18). docs/speed.md has what that gives.
- * Rule: before this call only the header and this code are accessed; each is a segment of its own (snapshot.ld). */
-static void ask_for_huge_pages(void)
+static const Elf64_Phdr *segments(void)
 {
-    const Elf64_Phdr *segments = (const Elf64_Phdr *)((const char *)&__ehdr_start + __ehdr_start.e_phoff);
-    for (int i = 0; i < __ehdr_start.e_phnum; i++) {
-        unsigned long start = segments[i].p_vaddr & ~(LARGEST_PAGE - 1);
-        if (segments[i].p_type == PT_LOAD && segments[i].p_filesz >= HUGE_PAGE / 2)
-            bare_call(SYS_madvise, (long)start, (long)(segments[i].p_vaddr + segments[i].p_filesz - start), MADV_HUGEPAGE, 0, 0);
-    }
+    return (const Elf64_Phdr *)((const char *)&__ehdr_start + __ehdr_start.e_phoff);
 }
-
-/* ---- an incomplete download */
 
 /* The kernel starts a file whose end is missing, and the first access to the missing part is a SIGBUS. The check is at the beginning
  * of the file (snapshot.ld), and so are the strings that it uses: constants are further back. */
@@ -92,9 +80,8 @@ extern const char early_self_path[], early_complaint[], early_complaint_end[] __
 
 static int is_complete(const struct stat *self)
 {
-    const Elf64_Phdr *segments = (const Elf64_Phdr *)((const char *)&__ehdr_start + __ehdr_start.e_phoff);
     for (int i = 0; i < __ehdr_start.e_phnum; i++)
-        if (segments[i].p_type == PT_LOAD && segments[i].p_offset + segments[i].p_filesz > (unsigned long)self->st_size)
+        if (segments()[i].p_type == PT_LOAD && segments()[i].p_offset + segments()[i].p_filesz > (unsigned long)self->st_size)
             return 0;
     return 1;
 }
@@ -112,6 +99,60 @@ static void must_be_complete(void)
     }
     bare_call(SYS_write, STDERR_FILENO, (long)early_complaint, early_complaint_end - early_complaint, 0, 0);
     bare_call(SYS_exit_group, 1, 0, 0, 0, 0);
+}
+
+/* ---- huge pages */
+
+/* If this file is in the page cache in pieces of 2 MiB, the kernel maps each with one entry of the page table where it can, and commands take
+ * less time (docs/speed.md). It reads such pieces if asked before the first access to them (do_sync_mmap_readahead and filemap_map_pmd in Linux's
+ * mm; on ext4 from Linux 6.16, on xfs from 5.18). So if any is missing, as after a boot, all are read at once, and without reading ahead: what
+ * is read ahead for another start, which has not asked yet, would be read in small pieces.
+ * Rule: until then only the header and this code are accessed; each is a segment of its own (snapshot.ld). */
+#define HUGE_PAGE (2UL << 20)
+#define LARGEST_PAGE 65536UL /* of any kernel */
+
+static unsigned long first_page(const Elf64_Phdr *segment)
+{
+    return segment->p_vaddr & ~(LARGEST_PAGE - 1);
+}
+
+static unsigned long next_piece(unsigned long at)
+{
+    return (at | (HUGE_PAGE - 1)) + 1;
+}
+
+static int is_large(const Elf64_Phdr *segment)
+{
+    return segment->p_type == PT_LOAD && segment->p_filesz >= HUGE_PAGE / 2;
+}
+
+static int is_missing(const Elf64_Phdr *segment)
+{
+    unsigned char is_cached;
+    for (unsigned long at = first_page(segment); at < segment->p_vaddr + segment->p_filesz; at = next_piece(at))
+        if (!bare_call(SYS_mincore, (long)at, 1, (long)&is_cached, 0, 0) && !(is_cached & 1))
+            return 1;
+    return 0;
+}
+
+static void read_pieces(const Elf64_Phdr *segment)
+{
+    unsigned long start = first_page(segment), end = segment->p_vaddr + segment->p_filesz;
+    bare_call(SYS_madvise, (long)start, (long)(end - start), MADV_HUGEPAGE, 0, 0);
+    bare_call(SYS_madvise, (long)start, (long)(end - start), MADV_RANDOM, 0, 0);
+    for (unsigned long at = segment->p_vaddr; at < end; at = next_piece(at))
+        (void)*(const volatile char *)at;
+    bare_call(SYS_madvise, (long)start, (long)(end - start), MADV_NORMAL, 0, 0);
+}
+
+static void must_be_cached(void)
+{
+    int missing = 0;
+    for (int i = 0; i < __ehdr_start.e_phnum && !missing; i++)
+        missing = is_large(&segments()[i]) && is_missing(&segments()[i]);
+    for (int i = 0; i < __ehdr_start.e_phnum && missing; i++)
+        if (is_large(&segments()[i]))
+            read_pieces(&segments()[i]);
 }
 #endif
 
@@ -135,8 +176,8 @@ void early(long *stack)
     int argc = (int)stack[0];
     char **argv = (char **)(stack + 1), **environment = argv + argc + 1;
 #ifdef PYRUNC_EARLY
-    ask_for_huge_pages();
     must_be_complete();
+    must_be_cached();
 #endif
     if (argc < 1 || !is_sealed_command(command_of(argc, argv)))
         return;
