@@ -36,6 +36,5 @@ struct groups {
     unsigned places[PLACES];    /* bits, one for each group that runs there */
 };
 void heap_reserve(const struct groups *groups);
-void heap_copy(char *start, char *end); /* makes these pages the process's own */
 void heap_populate(enum place place); /* copies the pages of the code that runs there, which would be copied one by one */
 void heap_of_code(int group);   /* what is allocated from here on is code of a group, or of none (0); -1: it is not code */

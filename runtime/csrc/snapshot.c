@@ -161,10 +161,7 @@ int snapshot_is_here(void)
 
 void snapshot_copy(enum place place)
 {
-    char *start, *end;
     heap_populate(place);
-    if (place != PLACE_HOST && tuning_written(&start, &end))
-        heap_copy(start, end);
 }
 
 void snapshot_resume(void)

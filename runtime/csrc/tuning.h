@@ -3,5 +3,4 @@
 #pragma once
 
 void tuning_prepare(void); /* called when everything is imported, before the training (train.py) */
-int tuning_written(char **start, char **end); /* variables of the interpreter most pages of which each command writes to; 0: none */
 void tuning_finish(void);  /* called after that, right before the snapshot is written */

@@ -152,15 +152,6 @@ void tuning_prepare(void)
     PyUnstable_GC_VisitObjects(specialise_all, NULL);
 }
 
-/* The versions of functions and the cache of attributes: tables that are written to wherever a hash leads. */
-int tuning_written(char **start, char **end)
-{
-    PyInterpreterState *interpreter = _PyRuntime.interpreters.main;
-    *start = (char *)&interpreter->func_state;
-    *end = (char *)(&interpreter->types.type_cache + 1);
-    return *start < *end;
-}
-
 void tuning_finish(void)
 {
     PyUnstable_GC_VisitObjects(specialise_all, NULL); /* again: the training has given branches a history */

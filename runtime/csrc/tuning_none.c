@@ -7,11 +7,6 @@ void tuning_prepare(void)
 {
 }
 
-int tuning_written(char **Py_UNUSED(start), char **Py_UNUSED(end))
-{
-    return 0;
-}
-
 void tuning_finish(void)
 {
 }
