@@ -107,6 +107,7 @@ static void must_be_complete(void)
  * less time (docs/speed.md). It reads such pieces if asked before the first access to them (do_sync_mmap_readahead and filemap_map_pmd in Linux's
  * mm; on ext4 from Linux 6.16, on xfs from 5.18). So if any is missing, as after a boot, all are read at once, and without reading ahead: what
  * is read ahead for another start, which has not asked yet, would be read in small pieces.
+ * To a user who may not write to the file, mincore(2) says that all is there.
  * Rule: until then only the header and this code are accessed; each is a segment of its own (snapshot.ld). */
 #define HUGE_PAGE (2UL << 20)
 #define LARGEST_PAGE 65536UL /* of any kernel */
