@@ -319,10 +319,10 @@ def main(runtime: str, build: str, out: str) -> int:
             way(cc, runtime, folder, out + ".new")
             run([*running(os.path.abspath(out + ".new")), "features"])
             check(out + ".new")
+            to_disk(out + ".new")
         except (Failed, OSError) as e:
             reasons.append("%s: %s" % (way.__name__, e))
             continue
-        to_disk(out + ".new")
         os.replace(out + ".new", out)
         for reason in reasons:
             print("launcher: not linked %s" % reason, file=sys.stderr)
