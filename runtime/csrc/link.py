@@ -318,8 +318,8 @@ def main(runtime: str, build: str, out: str) -> int:
         try:
             way(cc, runtime, folder, out + ".new")
             run([*running(os.path.abspath(out + ".new")), "features"])
-            check(out + ".new")
             to_disk(out + ".new")
+            check(out + ".new")  # and it is in the page cache as it should be
         except (Failed, OSError) as e:
             reasons.append("%s: %s" % (way.__name__, e))
             continue
