@@ -34,6 +34,7 @@ WATCHDOG = 60  # seconds; only so that nothing hangs, not to measure speed
 ABSENT = object()
 
 STATIC_LAUNCHER = ROOT / "runtime/bin/pyrunc-static"
+COLD_LAUNCHER = ROOT / "build/launcher/snapshot/cold"  # writes the compiled launcher, if that has a snapshot
 
 BASE: Json = {
     "ociVersion": "1.2.0",

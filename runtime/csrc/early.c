@@ -15,6 +15,7 @@
 
 #include "bare.h"
 #include "commands.h"
+#include "heap.h"
 
 int early_is_sealed;
 static struct stat early_self; /* status of SELF; its inode number is 0 if it has not been read */
@@ -109,12 +110,9 @@ static void must_be_complete(void)
  * is read ahead for another start, which has not asked yet, would be read in small pieces.
  * To a user who may not write to the file, mincore(2) says that all is there.
  * Rule: until then only the header and this code are accessed; each is a segment of its own (snapshot.ld). */
-#define HUGE_PAGE (2UL << 20)
-#define LARGEST_PAGE 65536UL /* of any kernel */
-
 static unsigned long first_page(const Elf64_Phdr *segment)
 {
-    return segment->p_vaddr & ~(LARGEST_PAGE - 1);
+    return segment->p_vaddr & ~(PAGE - 1UL);
 }
 
 static unsigned long next_piece(unsigned long at)

@@ -10,6 +10,7 @@
 #else
 #define PAGE 4096
 #endif
+#define HUGE_PAGE ((size_t)2 << 20) /* code and snapshot are aligned to it in memory and in the file (snapshot.ld), for early.c */
 
 /* Aborts the build of a snapshot and reports the condition that does not hold. */
 #define MUST(condition)                                                                                                \

@@ -339,7 +339,7 @@ static void begin(enum place place)
         set_up_collector();
         write_snapshot();
     }
-    snapshot_copy(place);
+    heap_populate(place);
     snapshot_resume();
     set_up_environ();
     set_up_signals();

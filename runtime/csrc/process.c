@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "snapshot.h"
+#include "heap.h"
 
-#pragma weak snapshot_copy /* null but in the compiled launcher */
+#pragma weak heap_populate /* null but in the compiled launcher */
 
 /* Uses clone(2), for a process under a filter that denies clone3: seccomp cannot inspect its arguments, so
  * docker's profile returns ENOSYS, and startContainer hooks may run under such a profile. Fails if clone3 is
@@ -42,8 +42,8 @@ static PyObject *py_clone3(PyObject *Py_UNUSED(self), PyObject *args, PyObject *
     int error = errno;
     if (pid < 0 && (error == ENOSYS || error == EPERM))
         pid = plain_clone(&clone, &pidfd);
-    if (pid >= 0 && is_init && snapshot_copy)
-        snapshot_copy(pid == 0 ? PLACE_INIT : PLACE_HOST);
+    if (pid >= 0 && is_init && heap_populate)
+        heap_populate(pid == 0 ? PLACE_INIT : PLACE_HOST);
     if (pid == 0) {
         PyOS_AfterFork_Child();
         return Py_BuildValue("ii", 0, -1);

@@ -35,7 +35,6 @@
 #error "a snapshot takes Python 3.12 or later"
 #endif
 
-#define HUGE_PAGE ((size_t)2 << 20) /* the heap is aligned to it in the file too, so that it is mapped in large pieces: see early.c */
 #define STACK (8 << 20) /* the usual limit of a stack */
 
 extern char snapshot_data[], snapshot_data_end[]; /* snapshot.ld */
@@ -157,11 +156,6 @@ void __wrap_PyEval_RestoreThread(PyThreadState *Py_UNUSED(state))
 int snapshot_is_here(void)
 {
     return is_here;
-}
-
-void snapshot_copy(enum place place)
-{
-    heap_populate(place);
 }
 
 void snapshot_resume(void)

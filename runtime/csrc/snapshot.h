@@ -6,5 +6,4 @@
 int snapshot_is_here(void);            /* whether snapshot_write made this executable */
 void snapshot_begin(void);             /* before Python starts: what it allocates from now on is part of the snapshot */
 _Noreturn void snapshot_write(int fd); /* writes a copy of this executable with the interpreter as it is now, and exits */
-void snapshot_copy(enum place place);  /* makes the pages that this place writes to the process's own, all at once */
 void snapshot_resume(void);            /* continues where the interpreter was written */

@@ -13,7 +13,6 @@ import harness
 HUGE = 2 << 20
 CODE = re.compile(r"^ +LOAD +(0x\S+) +(0x\S+) +\S+ +(0x\S+) +\S+ +(R|R E|RW) +0x", re.M)
 SECTION = re.compile(r"^ +\[ *\d+\] (\.text\.\w+) +PROGBITS +(\S+) (\S+) (\S+)", re.M)
-COLD = harness.ROOT / "build/launcher/snapshot/cold"  # writes the launcher with a snapshot
 STARTS = 5  # the kernel may have no huge page at the moment
 
 
@@ -31,7 +30,7 @@ def mapped(pid):
 
 @pytest.fixture(scope="module")
 def launcher(static_launcher):
-    if not COLD.exists():
+    if not harness.COLD_LAUNCHER.exists():
         pytest.skip("the compiled launcher has no snapshot here, or was built elsewhere")
     return static_launcher
 

@@ -17,7 +17,7 @@ import harness
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PLAIN = ROOT / "runtime/bin/pyrunc"
 STATIC = harness.STATIC_LAUNCHER
-COLD = ROOT / "build/launcher/snapshot/cold"  # writes the compiled launcher
+COLD = harness.COLD_LAUNCHER
 ENV = {"PATH": "/usr/bin:/bin"}
 TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")  # in the log; the two commands may run in different seconds
 
