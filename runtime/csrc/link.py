@@ -230,7 +230,7 @@ def snapshot(cc: list[str], runtime: str, build: str, out: str) -> None:
     names = ("launcher", "early", "libc_start", "sealing", "inittab", "sha2", "heap", "snapshot", tuning(), *names, *EXTENSION)
     objects = compiled(cc, build, names, ["-fno-pie", "-DPYRUNC_SNAPSHOT", *EARLY_ENTRY, *flags])
     wrapped = ["malloc", "calloc", "realloc", "free", "pthread_getattr_np", "PyEval_SaveThread", "PyEval_RestoreThread"]
-    wrapped += ["_PyCode_New"] if tuning() != "tuning_none" else []
+    wrapped += ["_PyCode_New", "_PyFunction_SetVersion", "_PyType_Lookup", "_PyType_LookupRef"] if tuning() != "tuning_none" else []
     wrap = ["-Wl,--wrap=" + name for name in wrapped]
     script = ["-Wl,-T," + os.path.join(HERE, "snapshot.ld")]
     cold = os.path.join(build, "cold")

@@ -16,6 +16,7 @@ import sys
 DOCUMENTS: dict[str, bytes] = {}
 ALL_CAPABILITIES = (1 << 41) - 1  # CAP_CHECKPOINT_RESTORE is the last one
 IDS = ("getuid", "geteuid", "getgid", "getegid")
+HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: not one of the interpreter's own classes
 ROUNDS = 4  # an instruction is specialised in its second run, and its caches are used from the third
 COMMANDS = (
     ["--root", "/run/r", "--log", "/run/l", "--log-format", "json", "create", "--bundle", "/b", "--pid-file", "/p", "an-id"],
@@ -140,12 +141,24 @@ def state() -> None:
         jsonio.dumps(document.for_state(jsonio.loads(line, "state.json", ours=True), now), indent=2)
 
 
+def attributes() -> None:
+    """Each class learns the names that its functions assign to attributes, so that no instance has to add one to those of the class."""
+    kinds = [kind for name, values in known().items() for kind in values.values() if isinstance(kind, type) and kind.__module__ == name]
+    for kind in kinds:
+        if all(base.__flags__ & HEAP_TYPE for base in kind.__mro__[:-1]):
+            instance: object = object.__new__(kind)
+            for name in [name for base in reversed(kind.__mro__) for name in getattr(base, "__static_attributes__", ())]:
+                if not hasattr(getattr(kind, name, None), "__set__"):  # a property or a slot
+                    object.__setattr__(instance, name, None)
+
+
 def main() -> None:
     from pyrunc import fileio, trace
     from pyrunc.linux import _syscalls
 
     before = known()
     filled = contents(before)
+    attributes()
     capget = _syscalls.capget
     read_file, ours = fileio.read_file, {name: getattr(posix, name) for name in ("getpid", *IDS)}
     try:

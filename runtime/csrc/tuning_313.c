@@ -105,11 +105,23 @@ static int immortalise(PyObject *object, void *Py_UNUSED(context))
     return 0;
 }
 
+/* Each new instance of a class would lower the number of names that the class may still learn, down to 1. By now it knows them (train.py). */
+static void expect_known_attributes(PyTypeObject *type)
+{
+    PyDictKeysObject *keys = PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) ? ((PyHeapTypeObject *)type)->ht_cached_keys : NULL;
+    if (keys && keys->dk_usable > 1)
+        keys->dk_usable = 1;
+    if (keys)
+        _PyDictKeys_GetVersionForCurrentState(PyInterpreterState_Get(), keys);
+}
+
 static int immortalise_all(PyObject *object, void *context)
 {
     immortalise(object, context);
-    if (PyType_Check(object))
+    if (PyType_Check(object)) {
         PyUnstable_Type_AssignVersionTag((PyTypeObject *)object);
+        expect_known_attributes((PyTypeObject *)object);
+    }
     if (PyDict_Check(object))
         _PyDictKeys_GetVersionForCurrentState(PyInterpreterState_Get(), ((PyDictObject *)object)->ma_keys);
     if (Py_TYPE(object)->tp_traverse) /* immortalise() does not descend into objects that were already immortal */
@@ -130,6 +142,59 @@ static void forget_passing_names(void)
             entry->value = NULL;
         }
     }
+}
+
+/* ---- attributes of types. The interpreter's cache has 96 KiB, and addresses decide where it puts what it has looked up: its 24 pages would be
+ * copied before the clone of init, and again on both sides after it. So a command only reads what the training has left there, and puts
+ * what it looks up itself into a cache of less than a page. */
+
+#define RECENT 128
+
+extern PyObject *__real__PyType_LookupRef(PyTypeObject *type, PyObject *name);
+static struct type_cache_entry recent[RECENT];
+static int is_trained;
+
+/* As the interpreter's find_name_in_mro() does it. NULL: there is none. */
+static PyObject *find_in_bases(PyTypeObject *type, PyObject *name)
+{
+    PyObject *bases = type->tp_mro, *found = NULL;
+    Py_hash_t hash = PyObject_Hash(name);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(bases) && !found; i++)
+        found = _PyDict_GetItem_KnownHash(_PyType_GetDict((PyTypeObject *)PyTuple_GET_ITEM(bases, i)), name, hash);
+    return found;
+}
+
+/* Only immortal names are remembered: another one could disappear, and the next string get its address. */
+PyObject *__wrap__PyType_LookupRef(PyTypeObject *type, PyObject *name)
+{
+    unsigned version = type->tp_version_tag, at = version ^ (unsigned)((uintptr_t)name >> 3);
+    struct type_cache_entry *entry = &_PyInterpreterState_GET()->types.type_cache.hashtable[at % (1 << MCACHE_SIZE_EXP)];
+    if (entry->version == version && entry->name == name)
+        return Py_XNewRef(entry->value);
+    if (!is_trained || !version || !type->tp_mro || !PyUnicode_CheckExact(name))
+        return __real__PyType_LookupRef(type, name);
+    if (!_Py_IsImmortal(name))
+        return Py_XNewRef(find_in_bases(type, name));
+    entry = &recent[at % RECENT];
+    if (entry->version != version || entry->name != name)
+        *entry = (struct type_cache_entry){version, name, find_in_bases(type, name)};
+    return Py_XNewRef(entry->value);
+}
+
+/* Returns a borrowed reference; the type keeps what it has. */
+PyObject *__wrap__PyType_Lookup(PyTypeObject *type, PyObject *name)
+{
+    PyObject *found = __wrap__PyType_LookupRef(type, name);
+    Py_XDECREF(found);
+    return found;
+}
+
+/* ---- functions that a command creates. The interpreter also lists them in a table of 64 KiB, which only its second compiler reads, and Debian
+ * builds it without. */
+
+void __wrap__PyFunction_SetVersion(PyFunctionObject *function, uint32_t version)
+{
+    function->func_version = version;
 }
 
 /* ---- names of files. Half of an interpreter's initialisation is skipped (launcher.c: _init_main), including the codec of the file system.
@@ -157,4 +222,5 @@ void tuning_finish(void)
     PyUnstable_GC_VisitObjects(specialise_all, NULL); /* again: the training has given branches a history */
     PyUnstable_GC_VisitObjects(immortalise_all, NULL);
     forget_passing_names();
+    is_trained = 1;
 }

@@ -73,6 +73,11 @@ class _Ours:
     parse_constant = staticmethod(_number)
 
 
+# each looks up all the fields when it is made, and only then
+_scan = make_scanner(_Context)  # type: ignore[arg-type]  # declared as a JSONDecoder, of which only these fields are read
+_scan_ours = make_scanner(_Ours)  # type: ignore[arg-type]
+
+
 def loads(data: bytes | bytearray | memoryview | str, name: str = "JSON", ours: bool = False) -> Json:
     """bytes (or str) -> the document. Refusal: the words begin with `name`, then line and column; the pointer is given where it is known.
 
@@ -90,7 +95,7 @@ def loads(data: bytes | bytearray | memoryview | str, name: str = "JSON", ours: 
         _misread(text, name)
     start = 0 if text[:1] in ("{", "[") else len(text) - len(text.lstrip(BLANK))
     try:
-        document, end = make_scanner(_Ours if ours else _Context)(text, start)  # type: ignore[arg-type]  # declared as a JSONDecoder, of which only these fields are read
+        document, end = (_scan_ours if ours else _scan)(text, start)
     except (_Stop, StopIteration, ValueError, RecursionError, ImportError, AttributeError, SystemError):
         # bad text: the scanner looks for its exception in json.decoder. 3.13 imports that (ImportError where it can't), 3.11
         # takes what is loaded or returns without an exception (SystemError)

@@ -358,3 +358,24 @@ def test_a_container_runs_and_cannot_reach_the_executable(launcher, waiting, scr
         runtime.ok("kill", id, "KILL")
     finally:
         runtime.clean()
+
+
+@pytest.mark.kernel
+def test_few_pages_of_the_interpreters_variables_are_copied(static, linking, runtime, waiting):
+    """A command leaves the interpreter's tables as the training has filled them, so that their pages belong to the file, not to the process.
+    (92 KiB; it would be 192 if it added what it looks up.)"""
+    if linking.tuning() != "tuning_313" or os.sysconf("SC_PAGE_SIZE") != 4096:
+        pytest.skip("no such tables here, or pages of another size than the limit is for")
+    id = runtime.new_id()
+    words = [static, *runtime.argv("run", "--bundle", waiting, id)[1:]]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENV)
+    try:
+        harness.until_status(runtime, id, "running")
+        text = pathlib.Path("/proc/%d/smaps" % process.pid).read_text()
+    finally:
+        runtime.call("kill", id, "KILL")
+        process.kill()
+        process.wait(harness.WATCHDOG)
+    written = re.findall(r"^\w+-\w+ rw-p \w+ \S+ (?!0 )\d+ .*\n(?:\w+:.*\n)*?Private_Dirty: +(\d+)", text, re.M)
+    assert len(written) == 2, "the variables, and the snapshot's heap"
+    assert 0 < int(written[0]) <= 140
