@@ -141,9 +141,9 @@ def state() -> None:
         jsonio.dumps(document.for_state(jsonio.loads(line, "state.json", ours=True), now), indent=2)
 
 
-def attributes() -> None:
+def attributes(modules: dict[str, dict[str, object]]) -> None:
     """Each class learns the names that its functions assign to attributes, so that no instance has to add one to those of the class."""
-    kinds = [kind for name, values in known().items() for kind in values.values() if isinstance(kind, type) and kind.__module__ == name]
+    kinds = [kind for name, values in modules.items() for kind in values.values() if isinstance(kind, type) and kind.__module__ == name]
     for kind in kinds:
         if all(base.__flags__ & HEAP_TYPE for base in kind.__mro__[:-1]):
             instance: object = object.__new__(kind)
@@ -158,7 +158,7 @@ def main() -> None:
 
     before = known()
     filled = contents(before)
-    attributes()
+    attributes(before)
     capget = _syscalls.capget
     read_file, ours = fileio.read_file, {name: getattr(posix, name) for name in ("getpid", *IDS)}
     try:

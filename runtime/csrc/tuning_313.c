@@ -109,10 +109,11 @@ static int immortalise(PyObject *object, void *Py_UNUSED(context))
 static void expect_known_attributes(PyTypeObject *type)
 {
     PyDictKeysObject *keys = PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) ? ((PyHeapTypeObject *)type)->ht_cached_keys : NULL;
-    if (keys && keys->dk_usable > 1)
+    if (!keys)
+        return;
+    if (keys->dk_usable > 1)
         keys->dk_usable = 1;
-    if (keys)
-        _PyDictKeys_GetVersionForCurrentState(PyInterpreterState_Get(), keys);
+    _PyDictKeys_GetVersionForCurrentState(PyInterpreterState_Get(), keys);
 }
 
 static int immortalise_all(PyObject *object, void *context)
